@@ -1,0 +1,186 @@
+//! The network seam: where connections come from and go to.
+//!
+//! Invariant: every TCP socket of ours has TCP_NODELAY set (a delayed acknowledgement costs 44 ms per small request),
+//! and connecting has a time limit.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const ACCEPT_BACKLOG: u32 = 1024;
+
+/// A future of this seam.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Bytes in both directions.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
+/// One connection, whatever carries it.
+pub type Connection = Box<dyn Duplex>;
+
+/// A bound address that accepts connections.
+pub trait Listen: Send {
+    /// The next connection and who it is from. An error concerns that one connection; go on accepting.
+    fn accept(&mut self) -> Pending<'_, io::Result<(Connection, String)>>;
+    /// The address as bound, with the real port where 0 was asked for.
+    fn address(&self) -> String;
+}
+
+/// How a process reaches others and is reached.
+pub trait Transport: Send + Sync {
+    /// Binds `address` (`host:port`).
+    fn bind<'a>(&'a self, address: &'a str) -> Pending<'a, io::Result<Box<dyn Listen>>>;
+    /// Connects to `address` (`host:port`).
+    fn connect<'a>(&'a self, address: &'a str) -> Pending<'a, io::Result<Connection>>;
+}
+
+/// A cloneable handle to the network.
+#[derive(Clone)]
+pub struct Network(Arc<dyn Transport>);
+
+impl Network {
+    /// TCP. `congestion_control` (for example `cubic`) is set per socket where given; a kernel that does not know it
+    /// keeps its default.
+    pub fn tcp(congestion_control: Option<String>) -> Self {
+        Self(Arc::new(Tcp { congestion_control }))
+    }
+
+    /// A network of another kind, for simulation.
+    pub fn from_transport(transport: Arc<dyn Transport>) -> Self {
+        Self(transport)
+    }
+
+    /// Binds `address` (`host:port`).
+    ///
+    /// # Errors
+    /// The address is in use, not ours, or not an address.
+    pub async fn bind(&self, address: &str) -> io::Result<Box<dyn Listen>> {
+        self.0.bind(address).await
+    }
+
+    /// Connects to `address` (`host:port`).
+    ///
+    /// # Errors
+    /// Nobody listens there, or does not answer within 3 s.
+    pub async fn connect(&self, address: &str) -> io::Result<Connection> {
+        self.0.connect(address).await
+    }
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Network")
+    }
+}
+
+struct Tcp {
+    congestion_control: Option<String>,
+}
+
+impl Tcp {
+    fn tune(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        if let Some(name) = &self.congestion_control {
+            // Only a preference: the kernel's default carries the bytes too.
+            let _ = socket2::SockRef::from(stream).set_tcp_congestion(name.as_bytes());
+        }
+        Ok(())
+    }
+}
+
+impl Transport for Tcp {
+    fn bind<'a>(&'a self, address: &'a str) -> Pending<'a, io::Result<Box<dyn Listen>>> {
+        Box::pin(async move {
+            let target = resolve(address).await?;
+            let socket = match target {
+                SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+            };
+            socket.set_reuseaddr(true)?;
+            socket.bind(target)?;
+            let listener = socket.listen(ACCEPT_BACKLOG)?;
+            let tuning = Tcp {
+                congestion_control: self.congestion_control.clone(),
+            };
+            Ok(Box::new(TcpListen { listener, tuning }) as Box<dyn Listen>)
+        })
+    }
+
+    fn connect<'a>(&'a self, address: &'a str) -> Pending<'a, io::Result<Connection>> {
+        Box::pin(async move {
+            let connecting = TcpStream::connect(address);
+            let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+                .await
+                .map_err(|_| {
+                    io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer"))
+                })??;
+            self.tune(&stream)?;
+            Ok(Box::new(stream) as Connection)
+        })
+    }
+}
+
+async fn resolve(address: &str) -> io::Result<SocketAddr> {
+    tokio::net::lookup_host(address)
+        .await?
+        .next()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{address} has no address")))
+}
+
+struct TcpListen {
+    listener: TcpListener,
+    tuning: Tcp,
+}
+
+impl Listen for TcpListen {
+    fn accept(&mut self) -> Pending<'_, io::Result<(Connection, String)>> {
+        Box::pin(async move {
+            let (stream, from) = self.listener.accept().await?;
+            self.tuning.tune(&stream)?;
+            Ok((Box::new(stream) as Connection, from.to_string()))
+        })
+    }
+
+    fn address(&self) -> String {
+        self.listener
+            .local_addr()
+            .map(|address| address.to_string())
+            .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn both_ends_send_without_delay() {
+        let tuning = Tcp {
+            congestion_control: Some("cubic".to_owned()),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (there, here) = tokio::join!(TcpStream::connect(address), listener.accept());
+        for stream in [there.unwrap(), here.unwrap().0] {
+            assert!(!stream.nodelay().unwrap());
+            tuning.tune(&stream).unwrap();
+            assert!(stream.nodelay().unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_an_error() {
+        let network = Network::tcp(None);
+        let first = network.bind("127.0.0.1:0").await.unwrap();
+        let second = network.bind(&first.address()).await.err().unwrap();
+        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+    }
+}
