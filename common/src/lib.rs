@@ -11,6 +11,9 @@
 pub mod ids;
 pub mod units;
 
+pub mod digest;
+pub mod path;
+
 pub mod error;
 pub mod lifecycle;
 

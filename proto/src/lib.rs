@@ -1,1 +1,99 @@
-//! placeholder
+//! What travels between processes: the public `.proto` files, their generated code, validated conversions, and the
+//! signed or authenticated values (tickets, grants, receipts) that one layer makes and another checks.
+//!
+//! **Owns**: every byte format on the wire. `proto/*.proto` has one file per arrow between processes.
+//!
+//! **Never knows**: how a request is decided. Generated types stop at the edges (`api/` folders and RPC clients).
+//!
+//! Read `proto/names.proto` first, then [`ticket`], then [`bulk`].
+
+pub mod error;
+
+pub mod ticket;
+
+pub mod bulk;
+
+/// Client -> supernode.
+pub mod names {
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction
+    )]
+    pub mod v1 {
+        //! Generated from `names.proto`.
+        tonic::include_proto!("dbfs.names.v1");
+    }
+}
+
+/// Client -> cluster.
+pub mod files {
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction
+    )]
+    pub mod v1 {
+        //! Generated from `files.proto`.
+        tonic::include_proto!("dbfs.files.v1");
+    }
+}
+
+/// Cluster leader -> supernode.
+pub mod registry {
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction
+    )]
+    pub mod v1 {
+        //! Generated from `registry.proto`.
+        tonic::include_proto!("dbfs.registry.v1");
+    }
+}
+
+/// Chunkserver -> leader of its cluster.
+pub mod nodes {
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction
+    )]
+    pub mod v1 {
+        //! Generated from `nodes.proto`.
+        tonic::include_proto!("dbfs.nodes.v1");
+    }
+}
+
+/// What every service says when a call fails.
+pub mod detail {
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction
+    )]
+    pub mod v1 {
+        //! Generated from `error.proto`.
+        tonic::include_proto!("dbfs.error.v1");
+    }
+}
+
+/// The protocol version that this build speaks, and the oldest that it understands (P12).
+pub const PROTOCOL_VERSION: u32 = 1;
+/// See [`PROTOCOL_VERSION`].
+pub const PROTOCOL_VERSION_MIN: u32 = 1;
+
+/// The largest gRPC message of the control plane: a seal of the largest version fits.
+pub const CONTROL_MESSAGE_BYTES_MAX: usize = 32 << 20;
+/// The most chunks a version may have: 4 TiB of whole chunks.
+pub const CHUNKS_PER_VERSION_MAX: u32 = 65_536;

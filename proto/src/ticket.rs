@@ -1,0 +1,198 @@
+//! Tickets: short-lived statements of the names layer, signed with Ed25519, so that whoever holds the public key can
+//! check them without asking. A cluster can verify but never make one (P9).
+//!
+//! Expiry is in the names group's replicated time, never a wall clock (P7): a cluster knows that time from the
+//! supernodes' heartbeat replies and counts on monotonically.
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use common::error::Kind;
+use common::ids::KeyId;
+use common::time::ClusterTime;
+use prost::Message;
+
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction
+)]
+pub mod v1 {
+    //! Generated from `ticket.proto`.
+    tonic::include_proto!("dbfs.ticket.v1");
+}
+
+pub use v1::Body;
+pub use v1::body::Purpose;
+
+/// The largest encoded ticket that is looked at.
+pub const TICKET_BYTES_MAX: usize = 4096;
+
+const CONTEXT: &[u8] = b"dbfs-ticket-1:";
+
+/// A ticket was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not a ticket, or a forged one.
+    #[error("the ticket is not valid")]
+    Forged,
+    /// Its time is over.
+    #[error("the ticket has expired")]
+    Expired,
+    /// Signed with a key that is not known here (yet).
+    #[error("the ticket was signed with a key that is not known here yet")]
+    UnknownKey,
+}
+
+impl Error {
+    /// What the caller can do.
+    pub const fn kind(self) -> Kind {
+        match self {
+            Error::Forged => Kind::Denied,
+            Error::Expired => Kind::Denied,
+            Error::UnknownKey => Kind::Retry,
+        }
+    }
+}
+
+/// A key that signs tickets.
+pub struct SigningKey {
+    id: KeyId,
+    pair: Ed25519KeyPair,
+}
+
+impl SigningKey {
+    /// The key with the secret `seed` of 32 random bytes; `None` if the seed is not one.
+    pub fn from_seed(id: KeyId, seed: &[u8]) -> Option<Self> {
+        Ed25519KeyPair::from_seed_unchecked(seed)
+            .ok()
+            .map(|pair| Self { id, pair })
+    }
+
+    /// The public half.
+    pub fn verifying_key(&self) -> VerifyingKey {
+        VerifyingKey {
+            id: self.id,
+            public: self.pair.public_key().as_ref().to_vec(),
+        }
+    }
+
+    /// `body`, signed and encoded.
+    pub fn sign(&self, body: &Body) -> Vec<u8> {
+        let body = body.encode_to_vec();
+        let signature = self.pair.sign(&signed_bytes(&body)).as_ref().to_vec();
+        v1::Signed {
+            key_id: self.id.get(),
+            body: body.into(),
+            signature: signature.into(),
+        }
+        .encode_to_vec()
+    }
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SigningKey({})", self.id)
+    }
+}
+
+/// The public half of a [`SigningKey`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyingKey {
+    id: KeyId,
+    public: Vec<u8>,
+}
+
+impl VerifyingKey {
+    /// A key as it came over the wire: 32 bytes.
+    pub fn new(id: KeyId, public: Vec<u8>) -> Self {
+        Self { id, public }
+    }
+
+    /// Which key it is.
+    pub const fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// 32 bytes.
+    pub fn public(&self) -> &[u8] {
+        &self.public
+    }
+}
+
+/// Checks `ticket` against `keys` (current and previous) at names time `now`.
+///
+/// # Errors
+/// Forged, expired, or signed with a key that is not among `keys`.
+pub fn verify(keys: &[VerifyingKey], now: ClusterTime, ticket: &[u8]) -> Result<Body, Error> {
+    if ticket.len() > TICKET_BYTES_MAX {
+        return Err(Error::Forged);
+    }
+    let signed = v1::Signed::decode(ticket).map_err(|_| Error::Forged)?;
+    let key = keys
+        .iter()
+        .find(|key| key.id.get() == signed.key_id)
+        .ok_or(Error::UnknownKey)?;
+    UnparsedPublicKey::new(&ED25519, &key.public)
+        .verify(&signed_bytes(&signed.body), &signed.signature)
+        .map_err(|_| Error::Forged)?;
+    let body = Body::decode(signed.body.as_ref()).map_err(|_| Error::Forged)?;
+    if now.as_millis() >= body.expires_millis {
+        Err(Error::Expired)
+    } else {
+        Ok(body)
+    }
+}
+
+fn signed_bytes(body: &[u8]) -> Vec<u8> {
+    [CONTEXT, body].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body() -> Body {
+        Body {
+            issued_millis: 10,
+            expires_millis: 1_000,
+            user_id: 7,
+            purpose: Some(Purpose::Read(v1::Read {
+                version: 3,
+                cluster_id: vec![1; 16].into(),
+            })),
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_valid_until_it_expires() {
+        let key = SigningKey::from_seed(KeyId::new(1), &[9; 32]).unwrap();
+        let keys = [key.verifying_key()];
+        let ticket = key.sign(&body());
+        assert_eq!(verify(&keys, ClusterTime::from_millis(999), &ticket), Ok(body()));
+        assert_eq!(
+            verify(&keys, ClusterTime::from_millis(1_000), &ticket),
+            Err(Error::Expired)
+        );
+        assert_eq!(
+            verify(&[], ClusterTime::from_millis(0), &ticket),
+            Err(Error::UnknownKey)
+        );
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let key = SigningKey::from_seed(KeyId::new(1), &[9; 32]).unwrap();
+        let keys = [key.verifying_key()];
+        let ticket = key.sign(&body());
+        for at in 0..ticket.len() {
+            let mut forged = ticket.clone();
+            forged[at] ^= 1;
+            assert_ne!(
+                verify(&keys, ClusterTime::from_millis(0), &forged),
+                Ok(body()),
+                "byte {at}"
+            );
+        }
+    }
+}
