@@ -17,6 +17,7 @@ pub mod path;
 pub mod error;
 pub mod lifecycle;
 
+pub mod checksum;
 pub mod random;
 pub mod time;
 
