@@ -4,7 +4,7 @@
 //! asks for the role it expects instead of for a host name, so that addresses may change freely. Invariant (P9): a
 //! node of one cluster proves nothing to another cluster, because the cluster's name is part of the role.
 //!
-//! Files of an identity: `ca.pem`, `node.pem`, `node.key` (0600). The authority's own key `ca.key` stays with the
+//! Files of an identity: `ca.pem`, `node.pem` (its certificate, then the authority's), `node.key` (0600). The authority's own key `ca.key` stays with the
 //! operator. Configurations are reloaded without a restart through [`Reloadable`].
 
 use std::path::{Path, PathBuf};
@@ -141,7 +141,10 @@ impl Authority {
             source,
         })?;
         write_file(&directory.join("node.key"), key.serialize_pem().as_bytes(), 0o600)?;
-        write_file(&directory.join("node.pem"), certificate.pem().as_bytes(), 0o644)?;
+        // The authority's certificate follows the identity's own, so that a client's first contact can show its
+        // fingerprint to a person and pin it.
+        let chain = [certificate.pem().as_str(), self.certificate_pem.as_str()].concat();
+        write_file(&directory.join("node.pem"), chain.as_bytes(), 0o644)?;
         write_file(&directory.join("ca.pem"), self.certificate_pem.as_bytes(), 0o644)
     }
 }
