@@ -17,7 +17,9 @@ fn main() -> ExitCode {
 }
 
 fn tidy() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."));
     let tree = match tree::Tree::read(root) {
         Ok(tree) => tree,
         Err(error) => {

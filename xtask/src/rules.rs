@@ -6,8 +6,16 @@ const PRODUCT_LINES_MAX: usize = 600;
 const HEADER_FROM_LINES: usize = 120;
 
 /// File names that say nothing about what is inside.
-const EMPTY_NAMES: [&str; 8] =
-    ["utils.rs", "util.rs", "helpers.rs", "helper.rs", "misc.rs", "types.rs", "manager.rs", "common.rs"];
+const EMPTY_NAMES: [&str; 8] = [
+    "utils.rs",
+    "util.rs",
+    "helpers.rs",
+    "helper.rs",
+    "misc.rs",
+    "types.rs",
+    "manager.rs",
+    "common.rs",
+];
 
 /// What each crate may import of ours, in layers.
 const EDGES: [(&str, &[&str]); 6] = [
@@ -20,11 +28,22 @@ const EDGES: [(&str, &[&str]); 6] = [
 ];
 
 /// What code under `core/` must not know.
-const IMPURE: [&str; 6] = ["tokio::", "tonic::", "std::fs", "std::net", "Clock", "Random::system"];
+const IMPURE: [&str; 6] = [
+    "tokio::",
+    "tonic::",
+    "std::fs",
+    "std::net",
+    "Clock",
+    "Random::system",
+];
 
 /// What the text of the project must not name: registry hosts and the paths of one machine.
-const FOREIGN_WORDS: [&str; 4] =
-    [concat!("crates", ".io"), concat!("pypi", ".org"), concat!("deb.", "debian.org"), concat!("npmjs", ".org")];
+const FOREIGN_WORDS: [&str; 4] = [
+    concat!("crates", ".io"),
+    concat!("pypi", ".org"),
+    concat!("deb.", "debian.org"),
+    concat!("npmjs", ".org"),
+];
 
 /// All findings, one line each: `path:line: what is wrong`.
 pub(crate) fn check(tree: &Tree) -> Vec<String> {
@@ -38,14 +57,20 @@ pub(crate) fn check(tree: &Tree) -> Vec<String> {
         impure_core,
         foreign_words,
     ];
-    let each = tree.files.iter().flat_map(|file| rules.iter().flat_map(|rule| rule(file)));
+    let each = tree
+        .files
+        .iter()
+        .flat_map(|file| rules.iter().flat_map(|rule| rule(file)));
     each.chain(openraft_users(tree)).collect()
 }
 
 fn long_files(file: &SourceFile) -> Vec<String> {
     let lines = file.product_lines().count();
     if file.is_rust() && !file.is_test() && lines > PRODUCT_LINES_MAX {
-        return vec![format!("{}: {lines} product lines; stop at {PRODUCT_LINES_MAX}", file.path)];
+        return vec![format!(
+            "{}: {lines} product lines; stop at {PRODUCT_LINES_MAX}",
+            file.path
+        )];
     }
     Vec::new()
 }
@@ -53,7 +78,10 @@ fn long_files(file: &SourceFile) -> Vec<String> {
 fn missing_headers(file: &SourceFile) -> Vec<String> {
     let needs_one = file.is_rust() && file.text.lines().count() > HEADER_FROM_LINES;
     if needs_one && !file.text.starts_with("//!") {
-        return vec![format!("{}:1: a long file opens with a //! header that says why it exists", file.path)];
+        return vec![format!(
+            "{}:1: a long file opens with a //! header that says why it exists",
+            file.path
+        )];
     }
     Vec::new()
 }
@@ -61,10 +89,14 @@ fn missing_headers(file: &SourceFile) -> Vec<String> {
 fn empty_names(file: &SourceFile) -> Vec<String> {
     let name = file.path.rsplit('/').next().unwrap_or_default();
     let twin = name.strip_suffix(".rs").is_some_and(|stem| {
-        stem.rsplit_once("_v").is_some_and(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()))
+        stem.rsplit_once("_v")
+            .is_some_and(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()))
     });
     if EMPTY_NAMES.contains(&name) || twin {
-        return vec![format!("{}: the name says nothing; name it after what it does", file.path)];
+        return vec![format!(
+            "{}: the name says nothing; name it after what it does",
+            file.path
+        )];
     }
     Vec::new()
 }
@@ -79,12 +111,21 @@ fn glob_imports(file: &SourceFile) -> Vec<String> {
 
 fn stubs(file: &SourceFile) -> Vec<String> {
     let bad = |line: &str| line.contains("todo!(") || line.contains("unimplemented!(");
-    findings(file, file.is_rust() && !file.path.starts_with("xtask/"), bad, "a stub is not a feature")
+    findings(
+        file,
+        file.is_rust() && !file.path.starts_with("xtask/"),
+        bad,
+        "a stub is not a feature",
+    )
 }
 
 fn crate_edges(file: &SourceFile) -> Vec<String> {
-    let Some((owner, _)) = file.path.split_once('/') else { return Vec::new() };
-    let Some((_, allowed)) = EDGES.iter().find(|(name, _)| *name == owner) else { return Vec::new() };
+    let Some((owner, _)) = file.path.split_once('/') else {
+        return Vec::new();
+    };
+    let Some((_, allowed)) = EDGES.iter().find(|(name, _)| *name == owner) else {
+        return Vec::new();
+    };
     if file.path != format!("{owner}/Cargo.toml") {
         return Vec::new();
     }
@@ -93,17 +134,25 @@ fn crate_edges(file: &SourceFile) -> Vec<String> {
         .iter()
         .map(|(name, _)| name)
         .filter(|name| !allowed.contains(name))
-        .filter(|name| section.lines().any(|line| line.starts_with(&format!("{name}.workspace"))))
+        .filter(|name| {
+            section
+                .lines()
+                .any(|line| line.starts_with(&format!("{name}.workspace")))
+        })
         .map(|name| format!("{}: {owner} must not depend on {name}", file.path))
         .collect()
 }
 
 fn impure_core(file: &SourceFile) -> Vec<String> {
     let is_core = file.is_rust() && !file.is_test() && file.path.contains("/core/");
-    let bad = |line: &str| {
-        !line.trim_start().starts_with("//") && IMPURE.iter().any(|word| line.contains(word))
-    };
-    findings(file, is_core, bad, "core/ is pure: take time and randomness as arguments, return effects")
+    let bad =
+        |line: &str| !line.trim_start().starts_with("//") && IMPURE.iter().any(|word| line.contains(word));
+    findings(
+        file,
+        is_core,
+        bad,
+        "core/ is pure: take time and randomness as arguments, return effects",
+    )
 }
 
 fn foreign_words(file: &SourceFile) -> Vec<String> {
@@ -115,9 +164,16 @@ fn foreign_words(file: &SourceFile) -> Vec<String> {
 fn openraft_users(tree: &Tree) -> Vec<String> {
     tree.files
         .iter()
-        .filter(|file| file.is_rust() && !file.path.starts_with("consensus/") && !file.path.starts_with("xtask/"))
+        .filter(|file| {
+            file.is_rust() && !file.path.starts_with("consensus/") && !file.path.starts_with("xtask/")
+        })
         .flat_map(|file| {
-            findings(file, true, |line: &str| line.contains("openraft::"), "openraft stays inside consensus")
+            findings(
+                file,
+                true,
+                |line: &str| line.contains("openraft::"),
+                "openraft stays inside consensus",
+            )
         })
         .collect()
 }

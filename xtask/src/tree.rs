@@ -16,7 +16,10 @@ impl SourceFile {
     /// Whether the file holds only tests, benches or examples.
     pub(crate) fn is_test(&self) -> bool {
         let in_folder = |name: &str| self.path.split('/').any(|part| part == name);
-        in_folder("tests") || in_folder("benches") || in_folder("examples") || self.path.ends_with("/tests.rs")
+        in_folder("tests")
+            || in_folder("benches")
+            || in_folder("examples")
+            || self.path.ends_with("/tests.rs")
     }
 
     /// The lines before the inline test module.
@@ -53,7 +56,10 @@ impl Tree {
         for path in names.split('\0').filter(|name| !name.is_empty()) {
             // Deleted but still tracked, or not text: nothing to check.
             if let Ok(text) = std::fs::read_to_string(root.join(path)) {
-                files.push(SourceFile { path: path.to_owned(), text });
+                files.push(SourceFile {
+                    path: path.to_owned(),
+                    text,
+                });
             }
         }
         Ok(Self { files })
