@@ -13,6 +13,8 @@ pub mod ticket;
 
 pub mod bulk;
 
+pub mod control;
+
 /// Client -> supernode.
 pub mod names {
     #[allow(
@@ -70,6 +72,21 @@ pub mod nodes {
     pub mod v1 {
         //! Generated from `nodes.proto`.
         tonic::include_proto!("dbfs.nodes.v1");
+    }
+}
+
+/// Between the members of one replicated group.
+pub mod raft {
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction
+    )]
+    pub mod v1 {
+        //! Generated from `raft.proto`.
+        tonic::include_proto!("dbfs.raft.v1");
     }
 }
 
