@@ -1,1 +1,24 @@
-//! placeholder
+//! The client library: everything that a program does with DBFS, and the only way in for the CLI and the gateways.
+//!
+//! **Owns**: finding and following supernodes and cluster leaders, the client's half of the journeys (upload,
+//! download, update, names), verification of every byte in both directions, retries and their budgets.
+//!
+//! **Never knows**: how the servers decide or store anything. Bulk bytes go only to the data addresses that plans and
+//! manifests name, never through a supernode or a leader.
+//!
+//! Read [`Client`] first, then [`upload`].
+
+mod client;
+mod error;
+mod progress;
+mod settings;
+
+pub mod download;
+pub mod names;
+pub mod update;
+pub mod upload;
+
+pub use client::Client;
+pub use error::{BadCopy, Error};
+pub use progress::{Progress, ProgressNow};
+pub use settings::{Limits, Seams, Settings};

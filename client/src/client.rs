@@ -1,0 +1,258 @@
+//! The handle through which everything is done.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use common::ids::{UploadId, VersionId};
+use common::path::RemotePath;
+
+use crate::download::{DownloadOptions, DownloadReport, Placement, Sink};
+use crate::error::Error;
+use crate::names::{
+    DeleteOptions, Deleted, Entry, Installation, ListOptions, Login, NewUser, Pages, SearchQuery, User,
+};
+use crate::settings::Settings;
+use crate::update;
+use crate::upload::{ResumeState, Source, UploadKey, UploadOptions, UploadReceipt};
+
+/// A connection to an installation. Cloning is cheap; clones share connections and the login.
+///
+/// Must be made and used inside a tokio runtime.
+#[derive(Clone)]
+pub struct Client(Arc<Settings>);
+
+fn soon<T>() -> Result<T, Error> {
+    Err(Error::Invalid("not yet available".to_owned()))
+}
+
+impl Client {
+    /// Finds a supernode that answers and learns of the others.
+    ///
+    /// # Errors
+    /// `Unreachable` where none answers, `Tls` where the CA certificate is not one, `Protocol` where versions do
+    /// not fit.
+    pub async fn connect(settings: Settings) -> Result<Self, Error> {
+        Ok(Self(Arc::new(settings)))
+    }
+
+    /// The supernodes' control addresses as far as known, the leader first.
+    pub fn supernodes(&self) -> Vec<String> {
+        self.0.supernodes.clone()
+    }
+
+    /// The token in use.
+    pub fn token(&self) -> Option<String> {
+        self.0.token.clone()
+    }
+
+    /// Exchanges a password for a token, which this client and its clones use from now on.
+    ///
+    /// # Errors
+    /// `Denied` where user and password do not fit or the user is disabled.
+    pub async fn login(&self, user: &str, password: &str) -> Result<Login, Error> {
+        let _ = (user, password);
+        soon()
+    }
+
+    /// Who the token says the caller is.
+    ///
+    /// # Errors
+    /// `Denied` without a valid token.
+    pub async fn whoami(&self) -> Result<User, Error> {
+        soon()
+    }
+
+    /// Admin: creates a user and the bucket of the same name.
+    ///
+    /// # Errors
+    /// `Denied`, `Conflict` where the name is taken, `Invalid` for a bad name or password.
+    pub async fn create_user(&self, user: NewUser) -> Result<User, Error> {
+        let _ = user;
+        soon()
+    }
+
+    /// Admin: all users. Others: themselves.
+    ///
+    /// # Errors
+    /// `Denied` without a valid token.
+    pub async fn list_users(&self) -> Result<Vec<User>, Error> {
+        soon()
+    }
+
+    /// Changes the caller's password (`user` is `None`), or as admin anyone's.
+    ///
+    /// # Errors
+    /// `Denied`, `NotFound`, `Invalid` for a bad password.
+    pub async fn set_password(&self, user: Option<&str>, password: &str) -> Result<User, Error> {
+        let _ = (user, password);
+        soon()
+    }
+
+    /// Admin: forbids or allows a user to log in; tokens already issued are refused as well.
+    ///
+    /// # Errors
+    /// `Denied`, `NotFound`.
+    pub async fn set_user_enabled(&self, user: &str, enabled: bool) -> Result<User, Error> {
+        let _ = (user, enabled);
+        soon()
+    }
+
+    /// What stands at `path`.
+    ///
+    /// # Errors
+    /// `NotFound`, also where the caller may not know that it exists.
+    pub async fn stat(&self, path: &RemotePath) -> Result<Entry, Error> {
+        let _ = path;
+        soon()
+    }
+
+    /// The entries of the directory `path`, by pages; `/` lists the buckets which the caller may see.
+    pub fn list(&self, path: &RemotePath, options: ListOptions) -> Pages {
+        let _ = (path, options);
+        Pages::new(Arc::new(|_| nothing()))
+    }
+
+    /// Files below `path` that match, by pages.
+    pub fn search(&self, path: &RemotePath, query: SearchQuery) -> Pages {
+        let _ = (path, query);
+        Pages::new(Arc::new(|_| nothing()))
+    }
+
+    /// Moves a file, or with `recursive` a directory's content, to the trash.
+    ///
+    /// # Errors
+    /// `NotFound`, `Denied`, `Conflict` where `if_version` is not current or a directory is not empty.
+    pub async fn delete(&self, path: &RemotePath, options: DeleteOptions) -> Result<Deleted, Error> {
+        let _ = (path, options);
+        soon()
+    }
+
+    /// Creates a directory and its missing parents; an existing directory is no error.
+    ///
+    /// # Errors
+    /// `Denied`, `Conflict` where a file is in the way.
+    pub async fn make_directory(&self, path: &RemotePath) -> Result<Entry, Error> {
+        let _ = path;
+        soon()
+    }
+
+    /// Moves a file or directory within one bucket. `replace` allows to take the place of a file at `to`.
+    ///
+    /// # Errors
+    /// `NotFound`, `Denied`, `Conflict` where `to` exists, `Invalid` across buckets.
+    pub async fn rename(&self, from: &RemotePath, to: &RemotePath, replace: bool) -> Result<Entry, Error> {
+        let _ = (from, to, replace);
+        soon()
+    }
+
+    /// The whole installation: groups, leaders, nodes, space, durability in force.
+    ///
+    /// # Errors
+    /// `Denied` without a valid token.
+    pub async fn status(&self) -> Result<Installation, Error> {
+        soon()
+    }
+
+    /// Each chunk of a file and where its copies are.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotAFile`, `Unreachable` where no member of the file's cluster answers.
+    pub async fn placement(&self, path: &RemotePath, version: Option<VersionId>) -> Result<Placement, Error> {
+        let _ = (path, version);
+        soon()
+    }
+
+    /// A new upload's key, for whoever wants to be able to retry an upload after losing this process.
+    ///
+    /// # Errors
+    /// `Unreachable` where the names group's time cannot be learned.
+    pub async fn upload_key(&self) -> Result<UploadKey, Error> {
+        soon()
+    }
+
+    /// Stores `source` at `to` as one new version: durable as the receipt says, visible wholly or not at all.
+    /// Missing directories are created.
+    ///
+    /// # Errors
+    /// `UploadFailed`: certain never to appear; its source says why. `OutcomeUnknown`: retry with the same key or
+    /// resume. `UploadInterrupted`: only with [`crate::upload::OnInterrupt::Keep`].
+    pub async fn upload(
+        &self,
+        source: Source,
+        to: &RemotePath,
+        options: UploadOptions,
+    ) -> Result<UploadReceipt, Error> {
+        let _ = (source, to, options);
+        soon()
+    }
+
+    /// Goes on with an upload that was interrupted or whose outcome is unknown: finds out how it ended, or hashes
+    /// `source` again and sends the chunks that are missing. `options` counts and stops as for [`Client::upload`];
+    /// key, condition and metadata come from `state`.
+    ///
+    /// # Errors
+    /// As [`Client::upload`], and `NotResumable` where the upload was aborted, is too old, or `source` is another.
+    pub async fn resume_upload(
+        &self,
+        state: &ResumeState,
+        source: Source,
+        options: UploadOptions,
+    ) -> Result<UploadReceipt, Error> {
+        let _ = (state, source, options);
+        soon()
+    }
+
+    /// Commits that an upload which is still open will never be published.
+    ///
+    /// # Errors
+    /// `Refused` with code `E_PUBLISHED` where it was published already.
+    pub async fn abort_upload(&self, upload: UploadId) -> Result<(), Error> {
+        let _ = upload;
+        soon()
+    }
+
+    /// Replaces the file at `path` in one step. With `if_match` only if that version is current.
+    ///
+    /// # Errors
+    /// As [`Client::upload`]; `Refused` inside `UploadFailed` where there is no file or another version.
+    pub async fn update(
+        &self,
+        source: Source,
+        path: &RemotePath,
+        if_match: Option<VersionId>,
+        options: UploadOptions,
+    ) -> Result<UploadReceipt, Error> {
+        self.upload(source, path, update::options(if_match, options))
+            .await
+    }
+
+    /// Reads a file, verifying every block and, where all of it is read, the digest of every chunk and of the whole.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotAFile`, `ChunkNotReadable` where every copy of a chunk is bad or out of reach, `Local` where
+    /// the sink fails, `Invalid` for a range that begins beyond the end.
+    pub async fn download(
+        &self,
+        path: &RemotePath,
+        sink: Sink,
+        options: DownloadOptions,
+    ) -> Result<DownloadReport, Error> {
+        let _ = (path, sink, options);
+        soon()
+    }
+}
+
+type PageFuture = Pin<Box<dyn Future<Output = Result<(Vec<Entry>, String), Error>> + Send>>;
+
+fn nothing() -> PageFuture {
+    Box::pin(async { soon() })
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("supernodes", &self.0.supernodes)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,14 @@
+//! Users, names and the state of the installation: the client's half of every call to the names layer that moves no
+//! bytes. Wire types end here; what leaves this folder is validated.
+
+mod entry;
+mod installation;
+mod pages;
+mod user;
+
+pub use entry::{DeleteOptions, Deleted, Entry, EntryKind, ListOptions, SearchQuery};
+pub use installation::{
+    ClusterState, Durability, GroupState, Installation, Load, Member, NodeCondition, NodeInfo,
+};
+pub use pages::Pages;
+pub use user::{Login, NewUser, Role, User};

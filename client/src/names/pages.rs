@@ -1,0 +1,79 @@
+//! Listings that arrive page by page.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+
+use super::Entry;
+use crate::error::Error;
+
+type PageFuture = Pin<Box<dyn Future<Output = Result<(Vec<Entry>, String), Error>> + Send>>;
+pub(crate) type Fetch = Arc<dyn Fn(String) -> PageFuture + Send + Sync>;
+
+/// A listing under way. Nothing is asked for before it is wanted.
+pub struct Pages {
+    fetch: Fetch,
+    /// `None` after the last page.
+    token: Option<String>,
+}
+
+impl Pages {
+    pub(crate) fn new(fetch: Fetch) -> Self {
+        Self {
+            fetch,
+            token: Some(String::new()),
+        }
+    }
+
+    /// The next page; `None` after the last. After an error the same page is asked for again.
+    ///
+    /// # Errors
+    /// Not found, not allowed, or nobody to ask.
+    pub async fn next_page(&mut self) -> Result<Option<Vec<Entry>>, Error> {
+        let Some(token) = self.token.clone() else {
+            return Ok(None);
+        };
+        let (entries, next) = (self.fetch)(token).await?;
+        self.token = Some(next).filter(|next| !next.is_empty());
+        Ok(Some(entries))
+    }
+
+    /// All entries, one by one. Ends after the first error.
+    pub fn entries(self) -> impl Stream<Item = Result<Entry, Error>> + Send {
+        let state = (Some(self), Vec::new().into_iter());
+        futures::stream::unfold(state, |(mut pages, mut page)| async move {
+            loop {
+                if let Some(entry) = page.next() {
+                    return Some((Ok(entry), (pages, page)));
+                }
+                match pages.as_mut()?.next_page().await {
+                    Ok(Some(entries)) => page = entries.into_iter(),
+                    Ok(None) => return None,
+                    Err(error) => return Some((Err(error), (None, page))),
+                }
+            }
+        })
+    }
+
+    /// All entries at once.
+    ///
+    /// # Errors
+    /// See [`Pages::next_page`].
+    pub async fn all(mut self) -> Result<Vec<Entry>, Error> {
+        let mut all = Vec::new();
+        while let Some(page) = self.next_page().await? {
+            all.extend(page);
+        }
+        Ok(all)
+    }
+}
+
+impl std::fmt::Debug for Pages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pages")
+            .field("token", &self.token)
+            .finish_non_exhaustive()
+    }
+}
