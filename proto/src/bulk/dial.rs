@@ -1,0 +1,275 @@
+//! Connecting to a node's data plane.
+//!
+//! Invariant: a [`Connection`] is proven to be with the node that was meant: the certificate says that it is of the
+//! cluster, the hello says which node it is. A connection carries one put or get at a time; several at once use several
+//! connections ([`super::pool`]), many small puts share one ([`super::pipeline`]).
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use common::ids::{ClusterId, NodeId};
+use common::net::{Duplex, Network};
+use common::time::Clock;
+use common::tls::{self, Role};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio_rustls::TlsConnector;
+
+use super::error::Error;
+use super::frame::{FrameType, Malformed, RequestNumber};
+use super::handshake;
+use super::message::Hello;
+use super::transport::{self, Frame, FrameReader, FrameWriter};
+
+/// How long the asking side waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// For TLS and the hello together.
+    pub connect: Duration,
+    /// For one frame to be taken, or to arrive where one is due.
+    pub frame: Duration,
+    /// From the end of a put to its receipt.
+    pub answer: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            frame: Duration::from_secs(30),
+            answer: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A node and where it serves the data plane.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Target {
+    /// Who.
+    pub node: NodeId,
+    /// `host:port`.
+    pub address: String,
+}
+
+/// Connects to the nodes of one cluster. A cloneable handle.
+#[derive(Clone)]
+pub struct Dialer(Arc<Inner>);
+
+struct Inner {
+    network: Network,
+    tls: ArcSwap<ClientConfig>,
+    name: ServerName<'static>,
+    hello: Hello,
+    clock: Clock,
+    deadlines: Deadlines,
+}
+
+impl Dialer {
+    /// For the nodes of the cluster named `cluster_name` with the id `cluster`. `tls` offers
+    /// [`tls::ALPN_BULK`]; where it shows a node's certificate, `as_node` says which node that is.
+    ///
+    /// # Errors
+    /// The cluster's name cannot stand in a certificate.
+    pub fn new(
+        network: Network,
+        tls: Arc<ClientConfig>,
+        cluster_name: &str,
+        cluster: ClusterId,
+        as_node: Option<NodeId>,
+        clock: Clock,
+    ) -> Result<Self, tls::Error> {
+        Ok(Self(Arc::new(Inner {
+            network,
+            tls: ArcSwap::new(tls),
+            name: tls::expected_name(&Role::Chunkserver(cluster_name.to_owned()))?,
+            hello: Hello::of(cluster, as_node),
+            clock,
+            deadlines: Deadlines::default(),
+        })))
+    }
+
+    /// The same with other deadlines.
+    #[must_use]
+    pub fn with_deadlines(&self, deadlines: Deadlines) -> Self {
+        Self(Arc::new(Inner {
+            network: self.0.network.clone(),
+            tls: ArcSwap::new(self.0.tls.load_full()),
+            name: self.0.name.clone(),
+            hello: self.0.hello.clone(),
+            clock: self.0.clock.clone(),
+            deadlines,
+        }))
+    }
+
+    /// Replaces certificates and trust for connections to come.
+    pub fn replace_tls(&self, tls: Arc<ClientConfig>) {
+        self.0.tls.store(tls);
+    }
+
+    /// Connects, within the deadline.
+    ///
+    /// # Errors
+    /// Nobody answers at the address, or not as the node that was meant.
+    pub async fn connect(&self, target: &Target) -> Result<Connection, Error> {
+        let inner = &self.0;
+        let limit = inner.deadlines.connect;
+        let meeting = inner.clock.timeout(limit, inner.meet(target));
+        meeting.await.unwrap_or(Err(Error::Timeout {
+            node: target.node,
+            what: "answer a new connection",
+            limit,
+        }))
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+}
+
+impl std::fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Dialer({:?})", self.0.hello.cluster)
+    }
+}
+
+impl Inner {
+    async fn meet(&self, target: &Target) -> Result<Connection, Error> {
+        let unreachable = |source: io::Error| Error::Connect {
+            node: target.node,
+            address: target.address.clone(),
+            source,
+        };
+        let stream = self.network.connect(&target.address).await.map_err(unreachable)?;
+        let connector = TlsConnector::from(self.tls.load_full());
+        let stream = connector
+            .connect(self.name.clone(), stream)
+            .await
+            .map_err(unreachable)?;
+        let stream: Box<dyn Duplex> = Box::new(stream);
+        let (reading, writing) = tokio::io::split(stream);
+        let mut reader = FrameReader::new(reading);
+        let mut writer = FrameWriter::new(writing);
+        let theirs = handshake::ask(&mut reader, &mut writer, &self.hello)
+            .await
+            .map_err(|error| match error {
+                handshake::Error::Refused(goodbye) => Error::Refused {
+                    node: target.node,
+                    goodbye,
+                },
+                handshake::Error::Transport(error) => Error::of_transport(target.node, error),
+            })?;
+        match theirs.node {
+            Some(node) if node == target.node => Ok(Connection {
+                target: target.clone(),
+                reader,
+                writer,
+                clock: self.clock.clone(),
+                deadlines: self.deadlines,
+                request: RequestNumber::CONNECTION,
+                idle: true,
+            }),
+            found => Err(Error::WrongNode {
+                node: target.node,
+                found: found.unwrap_or_default(),
+                address: target.address.clone(),
+            }),
+        }
+    }
+}
+
+/// A connection to one node. Dropping it ends whatever is under way on it, at both ends.
+pub struct Connection {
+    pub(super) target: Target,
+    pub(super) reader: FrameReader<ReadHalf<Box<dyn Duplex>>>,
+    pub(super) writer: FrameWriter<WriteHalf<Box<dyn Duplex>>>,
+    pub(super) clock: Clock,
+    pub(super) deadlines: Deadlines,
+    request: RequestNumber,
+    /// No request is under way and nothing has failed.
+    idle: bool,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Connection({:?}, idle: {})", self.target, self.idle)
+    }
+}
+
+impl Connection {
+    /// Who is at the other end.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Whether another request can be sent: the last one came to its end, and the server has neither said goodbye nor
+    /// closed the connection meanwhile.
+    pub fn is_reusable(&mut self) -> bool {
+        // Nothing is due: whatever can be read now is a goodbye or the end.
+        self.idle && self.reader.next_now().is_none()
+    }
+
+    /// Begins a request; the connection is not reusable until [`Connection::end_request`].
+    pub(super) fn begin_request(&mut self) -> Result<RequestNumber, Error> {
+        if !self.idle {
+            return Err(Error::Misuse {
+                node: self.target.node,
+                what: "the connection broke in an earlier request",
+            });
+        }
+        self.idle = false;
+        self.request = self.request.next();
+        Ok(self.request)
+    }
+
+    pub(super) fn end_request(&mut self) {
+        self.idle = true;
+    }
+
+    /// The next frame that concerns the request under way. A failure ends the request in good order.
+    pub(super) async fn answer(&mut self, what: &'static str, limit: Duration) -> Result<Frame, Error> {
+        loop {
+            let next = self.clock.timeout(limit, self.reader.next()).await;
+            let node = self.target.node;
+            let next = next.ok_or(Error::Timeout { node, what, limit })?;
+            if let Some(frame) = self.sift(next)? {
+                return Ok(frame);
+            }
+        }
+    }
+
+    /// Judges what was read: a frame of the request under way, a goodbye, or a late frame of an earlier request.
+    pub(super) fn sift(
+        &mut self,
+        next: Result<Option<Frame>, transport::Error>,
+    ) -> Result<Option<Frame>, Error> {
+        let node = self.target.node;
+        let frame = next
+            .map_err(|error| Error::of_transport(node, error))?
+            .ok_or_else(|| Error::Broken {
+                node,
+                source: io::ErrorKind::UnexpectedEof.into(),
+            })?;
+        let malformed = |source: Malformed| Error::protocol(node, source);
+        match frame.frame_type {
+            FrameType::Goodbye => Err(Error::Refused {
+                node,
+                goodbye: frame.decode().map_err(malformed)?,
+            }),
+            _ if frame.request != self.request => Ok(None),
+            FrameType::Failed => {
+                let failure = frame.decode().map_err(malformed)?;
+                self.end_request();
+                Err(Error::Failed(failure))
+            }
+            FrameType::Stored | FrameType::Data | FrameType::GetEnd => Ok(Some(frame)),
+            FrameType::Hello
+            | FrameType::PutBegin
+            | FrameType::PutEnd
+            | FrameType::Cancel
+            | FrameType::Get => Err(malformed(Malformed::Unexpected(frame.frame_type))),
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Reads and writes frames on any stream of bytes.
+//!
+//! Invariant: payload is never copied where it need not be. [`FrameReader::data`] reads from the stream straight into
+//! memory of the caller, [`FrameWriter::data`] writes it from there; only small frames are gathered, so that a small
+//! put costs one write.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::frame::{DataHead, FrameType, HEADER_BYTES, Header, Malformed, PREFACE, RequestNumber};
+use super::message::Body;
+
+const READ_BUFFER_BYTES: usize = 32 << 10;
+/// Data up to this length is gathered with the frames around it instead of being written by itself.
+const GATHERED_BYTES_MAX: usize = 16 << 10;
+
+/// A frame could not be read or written. The stream is of no further use.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The stream failed.
+    #[error("the stream failed")]
+    Io(#[from] io::Error),
+    /// The stream holds something else than frames.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+/// A frame whose data, if any, has not been read yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Frame {
+    /// What it says.
+    pub frame_type: FrameType,
+    /// The request concerned.
+    pub request: RequestNumber,
+    /// The body, checked against its checksum.
+    pub body: Vec<u8>,
+    /// Bytes of data behind it: read them with [`FrameReader::data`], or they are skipped.
+    pub data_length: usize,
+}
+
+impl Frame {
+    /// The body as `B`.
+    ///
+    /// # Errors
+    /// The frame is of another type, or its body is malformed.
+    pub fn decode<B: Body>(&self) -> Result<B, Malformed> {
+        if self.frame_type == B::FRAME_TYPE {
+            B::decode(&self.body)
+        } else {
+            Err(Malformed::Unexpected(self.frame_type))
+        }
+    }
+}
+
+/// Reads frames.
+#[derive(Debug)]
+pub struct FrameReader<R> {
+    inner: R,
+    buffer: BytesMut,
+    /// Data of the last frame that nobody has read yet.
+    data_left: usize,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    /// Reads from `inner`.
+    pub fn new(inner: R) -> Self {
+        Self {
+            inner,
+            buffer: BytesMut::with_capacity(READ_BUFFER_BYTES),
+            data_left: 0,
+        }
+    }
+
+    /// Reads the bytes with which the stream begins.
+    ///
+    /// # Errors
+    /// They are others: the peer speaks another protocol.
+    pub async fn preface(&mut self) -> Result<(), Error> {
+        while self.buffer.len() < PREFACE.len() {
+            if self.fill().await? == 0 {
+                return Err(Malformed::Truncated.into());
+            }
+        }
+        if self.buffer.starts_with(PREFACE) {
+            self.buffer.advance(PREFACE.len());
+            Ok(())
+        } else {
+            Err(Malformed::Preface.into())
+        }
+    }
+
+    /// The next frame; `None` where the stream ends between frames. Data of the last frame that was not read is
+    /// skipped. May be dropped and called again without losing anything.
+    ///
+    /// # Errors
+    /// The stream fails, ends within a frame, or holds something else.
+    pub async fn next(&mut self) -> Result<Option<Frame>, Error> {
+        loop {
+            let skipped = self.data_left.min(self.buffer.len());
+            self.buffer.advance(skipped);
+            self.data_left -= skipped;
+            if self.data_left == 0
+                && let Some(frame) = self.buffered()?
+            {
+                self.data_left = frame.data_length;
+                return Ok(Some(frame));
+            }
+            if self.fill().await? == 0 {
+                return if self.data_left == 0 && self.buffer.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(Malformed::Truncated.into())
+                };
+            }
+        }
+    }
+
+    /// The next frame, if it can be read without waiting.
+    pub fn next_now(&mut self) -> Option<Result<Option<Frame>, Error>> {
+        let mut context = Context::from_waker(Waker::noop());
+        match std::pin::pin!(self.next()).poll(&mut context) {
+            Poll::Ready(next) => Some(next),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Fills `into` with the next data of the last frame. Must not be dropped before it ends: the stream would be
+    /// out of step.
+    ///
+    /// # Errors
+    /// The stream fails or ends, or the frame has less data.
+    pub async fn data(&mut self, into: &mut [u8]) -> Result<(), Error> {
+        self.data_left = self.data_left.checked_sub(into.len()).ok_or(Malformed::Lengths)?;
+        let buffered = self.buffer.len().min(into.len());
+        let (here, rest) = into.split_at_mut(buffered);
+        self.buffer.copy_to_slice(here);
+        match self.inner.read_exact(rest).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Malformed::Truncated.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn buffered(&mut self) -> Result<Option<Frame>, Malformed> {
+        let Some((header, rest)) = self.buffer.split_first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        let header = Header::decode(header)?;
+        let Some(body) = rest.get(..header.body_length) else {
+            return Ok(None);
+        };
+        header.check_body(body)?;
+        let body = body.to_vec();
+        self.buffer.advance(HEADER_BYTES + header.body_length);
+        Ok(Some(Frame {
+            frame_type: header.frame_type,
+            request: header.request,
+            body,
+            data_length: header.data_length,
+        }))
+    }
+
+    async fn fill(&mut self) -> io::Result<usize> {
+        self.buffer
+            .reserve(READ_BUFFER_BYTES - self.buffer.len() % READ_BUFFER_BYTES);
+        self.inner.read_buf(&mut self.buffer).await
+    }
+}
+
+/// Writes frames.
+#[derive(Debug)]
+pub struct FrameWriter<W> {
+    inner: W,
+    /// Frames which wait for [`FrameWriter::flush`] or for large data.
+    gathered: Vec<u8>,
+}
+
+impl<W: AsyncWrite + Unpin> FrameWriter<W> {
+    /// Writes to `inner`.
+    pub fn new(inner: W) -> Self {
+        Self {
+            inner,
+            gathered: Vec::with_capacity(GATHERED_BYTES_MAX),
+        }
+    }
+
+    /// Gathers the bytes with which the stream begins.
+    pub fn preface(&mut self) {
+        self.gathered.extend_from_slice(PREFACE);
+    }
+
+    /// Gathers a control frame.
+    pub fn control<B: Body>(&mut self, request: RequestNumber, body: &B) {
+        self.bare(B::FRAME_TYPE, request, &body.encode());
+    }
+
+    /// Gathers a cancellation.
+    pub fn cancel(&mut self, request: RequestNumber) {
+        self.bare(FrameType::Cancel, request, &[]);
+    }
+
+    /// Bytes that were gathered and not written.
+    pub fn gathered(&self) -> usize {
+        self.gathered.len()
+    }
+
+    /// Writes a data frame: `data` begins with block `first_block` and has `checksums`. Small data is only gathered.
+    /// Must not be dropped before it ends: the stream would be out of step.
+    ///
+    /// # Errors
+    /// The stream fails.
+    pub async fn data(
+        &mut self,
+        request: RequestNumber,
+        first_block: u32,
+        checksums: &[u64],
+        data: &[u8],
+    ) -> io::Result<()> {
+        let mut body = Vec::with_capacity(4 + 8 * checksums.len());
+        DataHead::encode(first_block, checksums, &mut body);
+        let header = Header::new(FrameType::Data, request, &body, data.len());
+        self.gathered.extend_from_slice(&header.encode());
+        self.gathered.extend_from_slice(&body);
+        if data.len() <= GATHERED_BYTES_MAX {
+            self.gathered.extend_from_slice(data);
+            if self.gathered.len() > 4 * GATHERED_BYTES_MAX {
+                self.write_gathered().await?;
+            }
+            return Ok(());
+        }
+        let done = write_both(&mut self.inner, &self.gathered, data).await;
+        self.gathered.clear();
+        done
+    }
+
+    /// Writes all that was gathered and sees it off.
+    ///
+    /// # Errors
+    /// The stream fails.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        self.write_gathered().await?;
+        self.inner.flush().await
+    }
+
+    /// Sees everything off and ends this direction of the stream.
+    ///
+    /// # Errors
+    /// The stream fails.
+    pub async fn close(&mut self) -> io::Result<()> {
+        self.write_gathered().await?;
+        self.inner.shutdown().await
+    }
+
+    async fn write_gathered(&mut self) -> io::Result<()> {
+        let done = self.inner.write_all(&self.gathered).await;
+        self.gathered.clear();
+        done
+    }
+
+    fn bare(&mut self, frame_type: FrameType, request: RequestNumber, body: &[u8]) {
+        let header = Header::new(frame_type, request, body, 0);
+        self.gathered.extend_from_slice(&header.encode());
+        self.gathered.extend_from_slice(body);
+    }
+}
+
+/// Writes `head` and then `data`, in as few calls as the stream takes.
+async fn write_both<W: AsyncWrite + Unpin>(to: &mut W, head: &[u8], data: &[u8]) -> io::Result<()> {
+    let mut slices = [IoSlice::new(head), IoSlice::new(data)];
+    let mut left = &mut slices[..];
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        let written = to.write_vectored(left).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        IoSlice::advance_slices(&mut left, written);
+    }
+    Ok(())
+}
