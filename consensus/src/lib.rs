@@ -8,6 +8,8 @@
 //!
 //! Read [`machine`] first, then [`group`], then `start.rs`, then `schema.rs` for what stands on disk.
 
+mod vfs;
+
 pub mod machine;
 pub mod settings;
 pub mod status;

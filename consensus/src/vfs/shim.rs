@@ -1,0 +1,280 @@
+//! The C side of the checksum VFS: a table of functions that pass everything on to the default VFS, and look at reads,
+//! writes and fsyncs on the way.
+//!
+//! Safety, in one place. SQLite allocates `szOsFile` bytes per open file, aligned for any type, and hands the same
+//! pointer to every method between a successful `xOpen` and `xClose`, never from two threads at once. We lay out
+//! `ShimFile` followed by the default VFS's own file structure in that memory; [`real`] finds the latter. The default
+//! VFS and our own live for ever. Buffers that SQLite passes are valid for the stated number of bytes.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::ptr;
+use std::sync::Once;
+
+use rusqlite::Connection;
+use rusqlite::ffi;
+
+use super::{CHECKSUM_BYTES, PAGE_BYTES, is_intact, stamp};
+
+/// The name under which the VFS is registered.
+pub(super) const NAME: &CStr = c"dbfs-checksum";
+
+/// Byte 20 of a database: reserved bytes per page.
+const RESERVED_AT: usize = 20;
+
+#[repr(C)]
+struct ShimFile {
+    base: ffi::sqlite3_file,
+    is_main: bool,
+    is_poisoned: bool,
+}
+
+/// Registers the VFS once per process.
+pub(super) fn register() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: a null name asks for the default VFS, which exists and lives for ever. Our copy of its table is
+        // leaked, so that it does too; only `xOpen`, the name and the file size differ from the original.
+        unsafe {
+            let default = ffi::sqlite3_vfs_find(ptr::null());
+            assert!(!default.is_null(), "SQLite has a default VFS");
+            let mut vfs = *default;
+            vfs.zName = NAME.as_ptr();
+            vfs.pNext = ptr::null_mut();
+            vfs.szOsFile = size_of::<ShimFile>() as c_int + (*default).szOsFile;
+            vfs.xOpen = Some(open);
+            let registered = ffi::sqlite3_vfs_register(Box::leak(Box::new(vfs)), 0);
+            assert_eq!(registered, ffi::SQLITE_OK, "SQLite registers a VFS");
+        }
+    });
+}
+
+/// Asks for the reserved bytes in a database that has no pages yet; no effect on one that has.
+pub(super) fn reserve_checksum_bytes(connection: &Connection) -> rusqlite::Result<()> {
+    let mut reserved = CHECKSUM_BYTES as c_int;
+    // SAFETY: the handle is valid while `connection` lives; the opcode takes a pointer to an int.
+    let code = unsafe {
+        ffi::sqlite3_file_control(
+            connection.handle(),
+            c"main".as_ptr(),
+            ffi::SQLITE_FCNTL_RESERVE_BYTES,
+            (&raw mut reserved).cast(),
+        )
+    };
+    if code == ffi::SQLITE_OK {
+        Ok(())
+    } else {
+        Err(rusqlite::Error::SqliteFailure(
+            ffi::Error::new(code),
+            Some("reserve checksum bytes".to_owned()),
+        ))
+    }
+}
+
+unsafe fn real(file: *mut ffi::sqlite3_file) -> *mut ffi::sqlite3_file {
+    // SAFETY: see the head of this file; `ShimFile`'s size is a multiple of its alignment, that of a pointer.
+    unsafe { file.cast::<u8>().add(size_of::<ShimFile>()).cast() }
+}
+
+/// Calls a method of the default VFS's file; every file of the unix VFS has all methods of version 2.
+macro_rules! pass {
+    ($file:expr, $method:ident $(, $argument:expr)*) => {{
+        // SAFETY: `$file` is a file of ours (head of this file), so the real one behind it is open.
+        unsafe {
+            let real = real($file);
+            match (*(*real).pMethods).$method {
+                Some(method) => method(real $(, $argument)*),
+                None => ffi::SQLITE_MISUSE,
+            }
+        }
+    }};
+}
+
+unsafe extern "C" fn open(
+    _vfs: *mut ffi::sqlite3_vfs,
+    name: ffi::sqlite3_filename,
+    file: *mut ffi::sqlite3_file,
+    flags: c_int,
+    out_flags: *mut c_int,
+) -> c_int {
+    // SAFETY: `file` points to `szOsFile` bytes of ours to initialise; the default VFS gets the part behind our own.
+    unsafe {
+        let shim = file.cast::<ShimFile>();
+        let is_main = flags & ffi::SQLITE_OPEN_MAIN_DB != 0;
+        // Without methods SQLite does not call xClose after a failed open.
+        shim.write(ShimFile {
+            base: ffi::sqlite3_file {
+                pMethods: ptr::null(),
+            },
+            is_main,
+            is_poisoned: false,
+        });
+        let default = ffi::sqlite3_vfs_find(ptr::null());
+        let Some(real_open) = (*default).xOpen else {
+            return ffi::SQLITE_MISUSE;
+        };
+        let code = real_open(default, name, real(file), flags, out_flags);
+        if code != ffi::SQLITE_OK {
+            return code;
+        }
+        (*shim).base.pMethods = &raw const METHODS;
+        code
+    }
+}
+
+static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
+    // Version 2: shared memory for the write-ahead log, but no xFetch, which would map pages past our checks.
+    iVersion: 2,
+    xClose: Some(close),
+    xRead: Some(read),
+    xWrite: Some(write),
+    xTruncate: Some(truncate),
+    xSync: Some(sync),
+    xFileSize: Some(file_size),
+    xLock: Some(lock),
+    xUnlock: Some(unlock),
+    xCheckReservedLock: Some(check_reserved_lock),
+    xFileControl: Some(file_control),
+    xSectorSize: Some(sector_size),
+    xDeviceCharacteristics: Some(device_characteristics),
+    xShmMap: Some(shm_map),
+    xShmLock: Some(shm_lock),
+    xShmBarrier: Some(shm_barrier),
+    xShmUnmap: Some(shm_unmap),
+    xFetch: None,
+    xUnfetch: None,
+};
+
+unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
+    pass!(file, xClose)
+}
+
+unsafe extern "C" fn read(
+    file: *mut ffi::sqlite3_file,
+    buffer: *mut c_void,
+    amount: c_int,
+    offset: ffi::sqlite3_int64,
+) -> c_int {
+    let code = pass!(file, xRead, buffer, amount, offset);
+    // SAFETY: a file of ours, and `amount` bytes that the real read has filled.
+    unsafe {
+        if code != ffi::SQLITE_OK || !(*file.cast::<ShimFile>()).is_main {
+            return code;
+        }
+        let bytes = std::slice::from_raw_parts(buffer.cast::<u8>(), amount as usize);
+        if offset == 0
+            && bytes
+                .get(RESERVED_AT)
+                .is_some_and(|reserved| *reserved as usize != CHECKSUM_BYTES)
+        {
+            return ffi::SQLITE_NOTADB;
+        }
+        // Anything shorter is the head of the first page, which SQLite reads again as a whole before it believes it.
+        if bytes.len() == PAGE_BYTES && !is_intact(bytes, offset as u64) {
+            return ffi::SQLITE_IOERR_DATA;
+        }
+    }
+    code
+}
+
+unsafe extern "C" fn write(
+    file: *mut ffi::sqlite3_file,
+    buffer: *const c_void,
+    amount: c_int,
+    offset: ffi::sqlite3_int64,
+) -> c_int {
+    // SAFETY: a file of ours, and `amount` readable bytes.
+    let (shim, bytes) = unsafe {
+        (
+            &*file.cast::<ShimFile>(),
+            std::slice::from_raw_parts(buffer.cast::<u8>(), amount as usize),
+        )
+    };
+    if shim.is_poisoned {
+        return ffi::SQLITE_IOERR_WRITE;
+    }
+    if !shim.is_main {
+        return pass!(file, xWrite, buffer, amount, offset);
+    }
+    // The main file is written in whole pages only; anything else would be without a checksum.
+    let Ok(mut page) = <[u8; PAGE_BYTES]>::try_from(bytes) else {
+        return ffi::SQLITE_IOERR_WRITE;
+    };
+    stamp(&mut page, offset as u64);
+    pass!(file, xWrite, page.as_ptr().cast(), amount, offset)
+}
+
+unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
+    // SAFETY: a file of ours, used by one thread at a time.
+    let shim = unsafe { &mut *file.cast::<ShimFile>() };
+    if shim.is_poisoned {
+        return ffi::SQLITE_IOERR_FSYNC;
+    }
+    let code = pass!(file, xSync, flags);
+    shim.is_poisoned = code != ffi::SQLITE_OK;
+    code
+}
+
+unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: ffi::sqlite3_int64) -> c_int {
+    pass!(file, xTruncate, size)
+}
+
+unsafe extern "C" fn file_size(file: *mut ffi::sqlite3_file, size: *mut ffi::sqlite3_int64) -> c_int {
+    pass!(file, xFileSize, size)
+}
+
+unsafe extern "C" fn lock(file: *mut ffi::sqlite3_file, level: c_int) -> c_int {
+    pass!(file, xLock, level)
+}
+
+unsafe extern "C" fn unlock(file: *mut ffi::sqlite3_file, level: c_int) -> c_int {
+    pass!(file, xUnlock, level)
+}
+
+unsafe extern "C" fn check_reserved_lock(file: *mut ffi::sqlite3_file, out: *mut c_int) -> c_int {
+    pass!(file, xCheckReservedLock, out)
+}
+
+unsafe extern "C" fn file_control(file: *mut ffi::sqlite3_file, op: c_int, argument: *mut c_void) -> c_int {
+    pass!(file, xFileControl, op, argument)
+}
+
+unsafe extern "C" fn sector_size(file: *mut ffi::sqlite3_file) -> c_int {
+    pass!(file, xSectorSize)
+}
+
+unsafe extern "C" fn device_characteristics(file: *mut ffi::sqlite3_file) -> c_int {
+    pass!(file, xDeviceCharacteristics)
+}
+
+unsafe extern "C" fn shm_map(
+    file: *mut ffi::sqlite3_file,
+    page: c_int,
+    size: c_int,
+    extend: c_int,
+    out: *mut *mut c_void,
+) -> c_int {
+    pass!(file, xShmMap, page, size, extend, out)
+}
+
+unsafe extern "C" fn shm_lock(
+    file: *mut ffi::sqlite3_file,
+    offset: c_int,
+    count: c_int,
+    flags: c_int,
+) -> c_int {
+    pass!(file, xShmLock, offset, count, flags)
+}
+
+unsafe extern "C" fn shm_barrier(file: *mut ffi::sqlite3_file) {
+    // SAFETY: as in `pass`; the barrier returns nothing.
+    unsafe {
+        let real = real(file);
+        if let Some(barrier) = (*(*real).pMethods).xShmBarrier {
+            barrier(real);
+        }
+    }
+}
+
+unsafe extern "C" fn shm_unmap(file: *mut ffi::sqlite3_file, delete: c_int) -> c_int {
+    pass!(file, xShmUnmap, delete)
+}
