@@ -170,6 +170,7 @@ impl Inner {
                 deadlines: self.deadlines,
                 request: RequestNumber::CONNECTION,
                 idle: true,
+                torn: false,
             }),
             found => Err(Error::WrongNode {
                 node: target.node,
@@ -190,6 +191,8 @@ pub struct Connection {
     request: RequestNumber,
     /// No request is under way and nothing has failed.
     idle: bool,
+    /// A frame is being written, or was written in part: the stream is out of step.
+    pub(super) torn: bool,
 }
 
 impl std::fmt::Debug for Connection {
@@ -208,12 +211,12 @@ impl Connection {
     /// closed the connection meanwhile.
     pub fn is_reusable(&mut self) -> bool {
         // Nothing is due: whatever can be read now is a goodbye or the end.
-        self.idle && self.reader.next_now().is_none()
+        self.idle && !self.torn && self.reader.next_now().is_none()
     }
 
     /// Begins a request; the connection is not reusable until [`Connection::end_request`].
     pub(super) fn begin_request(&mut self) -> Result<RequestNumber, Error> {
-        if !self.idle {
+        if !self.idle || self.torn {
             return Err(Error::Misuse {
                 node: self.target.node,
                 what: "the connection broke in an earlier request",

@@ -109,7 +109,7 @@ impl Body for Goodbye {
         wire::Goodbye {
             kind: self.kind.code(),
             code: self.code.clone(),
-            message: shortened(&self.message),
+            message: shortened(&self.message, TEXT_BYTES_MAX),
             retry_after_millis: millis(self.retry_after),
         }
         .encode_to_vec()
@@ -139,23 +139,19 @@ pub struct PutBegin {
     /// [`PIPELINED_BYTES_MAX`](super::pipeline::PIPELINED_BYTES_MAX) is binding.
     pub length_hint: Option<u64>,
     /// Where the file was to be, for the operator's `/lost+found` alone. At most [`PATH_HINT_BYTES_MAX`].
-    pub path_hint: Vec<u8>,
+    pub path_hint: String,
 }
 
 impl Body for PutBegin {
     const FRAME_TYPE: FrameType = FrameType::PutBegin;
 
     fn encode(&self) -> Vec<u8> {
-        let path_hint = self
-            .path_hint
-            .get(..PATH_HINT_BYTES_MAX)
-            .unwrap_or(&self.path_hint);
         wire::PutBegin {
             grant: self.grant.clone().into(),
             delegate_grant: self.delegate_grant.clone().into(),
             attempt: self.attempt.to_bytes().to_vec().into(),
             length_hint: self.length_hint.unwrap_or(0),
-            path_hint: path_hint.to_vec().into(),
+            path_hint: shortened(&self.path_hint, PATH_HINT_BYTES_MAX),
         }
         .encode_to_vec()
     }
@@ -173,7 +169,7 @@ impl Body for PutBegin {
             delegate_grant: begin.delegate_grant.into(),
             attempt: attempt(&begin.attempt)?,
             length_hint: (begin.length_hint != 0).then_some(begin.length_hint),
-            path_hint: begin.path_hint.into(),
+            path_hint: begin.path_hint,
         })
     }
 }
@@ -324,7 +320,7 @@ impl Body for Failure {
         wire::Failed {
             kind: self.kind.code(),
             code: self.code.clone(),
-            message: shortened(&self.message),
+            message: shortened(&self.message, TEXT_BYTES_MAX),
             retry_after_millis: millis(self.retry_after),
             node_id: self.node.get(),
             block_from_one: self.block.map_or(0, |block| block.saturating_add(1)),
@@ -353,9 +349,9 @@ fn millis(span: Duration) -> u32 {
     u32::try_from(span.as_millis()).unwrap_or(u32::MAX)
 }
 
-/// Error texts of any length fit into a body.
-fn shortened(text: &str) -> String {
-    let mut end = text.len().min(TEXT_BYTES_MAX);
+/// As much of `text` as `bytes_max` holds.
+fn shortened(text: &str, bytes_max: usize) -> String {
+    let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -386,7 +382,7 @@ mod tests {
             delegate_grant: Vec::new(),
             attempt: AttemptId::new(Epoch::new(1), 2),
             length_hint: None,
-            path_hint: b"/a/b".to_vec(),
+            path_hint: "/a/b".to_owned(),
         });
         round_trip(PutEnd {
             length: 9,

@@ -57,6 +57,7 @@ impl Put<'_> {
             return Err(self.misuse("blocks that do not follow the last"));
         };
         let connection = &mut *self.connection;
+        connection.torn = true;
         let writing = connection.writer.data(self.request, first_block, checksums, data);
         let limit = connection.deadlines.frame;
         let written = connection.clock.timeout(limit, writing).await;
@@ -80,6 +81,7 @@ impl Put<'_> {
             digest,
         };
         put.connection.writer.control(put.request, &end);
+        put.connection.torn = true;
         let frame_limit = put.connection.deadlines.frame;
         let flushing = put.connection.writer.flush();
         let written = put.connection.clock.timeout(frame_limit, flushing).await;
@@ -97,7 +99,11 @@ impl Put<'_> {
     /// The connection broke.
     pub async fn abort(self) -> Result<(), Error> {
         let mut put = self;
+        if put.connection.torn {
+            return Err(put.misuse("the connection broke within a frame"));
+        }
         put.connection.writer.cancel(put.request);
+        put.connection.torn = true;
         let limit = put.connection.deadlines.frame;
         let flushing = put.connection.writer.flush();
         let written = put.connection.clock.timeout(limit, flushing).await;
@@ -129,7 +135,10 @@ impl Put<'_> {
     ) -> Result<(), Error> {
         let node = self.connection.target.node;
         let error = match written {
-            Some(Ok(())) => return Ok(()),
+            Some(Ok(())) => {
+                self.connection.torn = false;
+                return Ok(());
+            }
             Some(Err(source)) => Error::Broken { node, source },
             None => Error::Timeout {
                 node,
