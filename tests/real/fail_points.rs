@@ -1,0 +1,184 @@
+//! Every arrow of the state table that this build walks, with the process ending right before it and right after it.
+//!
+//! All processes of the tier are armed, so that whoever leads dies at the point, and the next leader may too; a
+//! supervisor starts them again unarmed. The commands may take their time, but what they say must be true: either the
+//! whole file is there or nothing is visible, and no retry makes a second version.
+
+use std::path::Path;
+
+use common::fail::VARIABLE;
+use dbfs_tests::{Installation, Role, Shape, digest_of, until, write_generated};
+
+/// Deadlines short enough that a test sees trash expire and chunks be dropped.
+const SHORT: [(&str, &str); 4] = [
+    ("DBFS__SUPERNODE__TRASH_KEEP", "1s"),
+    ("DBFS__CHUNKSERVER__TIMINGS__UPLOAD_SILENCE_MAX", "3s"),
+    ("DBFS__CHUNKSERVER__TIMINGS__MARK_UNDO", "1s"),
+    ("DBFS__CHUNKSERVER__TIMINGS__DOOM_DELAY", "1s"),
+];
+
+struct Walk {
+    installation: Installation,
+    source: std::path::PathBuf,
+    digest: String,
+    round: u32,
+}
+
+impl Walk {
+    fn start() -> Self {
+        let installation = Installation::start_with(Shape::ONE_CLUSTER, &SHORT);
+        let source = installation.scratch().join("source");
+        let digest = write_generated(&source, 300_000, 7);
+        Self { installation, source, digest, round: 0 }
+    }
+
+    /// Restarts every process of `role` with `point` armed.
+    fn arm(&mut self, role: Role, point: &str) {
+        let of_tier = |process: &&dbfs_tests::Process| process.role == role;
+        let names: Vec<String> =
+            self.installation.processes.iter().filter(of_tier).map(|process| process.name.clone()).collect();
+        for name in names {
+            self.installation.restart(&name, &[(VARIABLE, point)]);
+        }
+        self.installation.wait_until_whole();
+        self.round += 1;
+    }
+
+    /// Runs a command under supervision; how many processes ended meanwhile.
+    fn run(&mut self, arguments: &[&str], codes: &[i32]) -> usize {
+        let (ran, ended) = self.installation.run_supervised(arguments);
+        assert!(codes.contains(&ran.code), "{arguments:?} ended with {}: {}", ran.code, ran.err);
+        ended
+    }
+
+    fn upload(&mut self, path: &str) -> usize {
+        let source = self.source.to_str().unwrap().to_owned();
+        self.run(&["upload", &source, path], &[0])
+    }
+
+    fn check(&self, path: &str) {
+        let copy = self.installation.scratch().join("copy");
+        self.installation.run(["download", path, copy.to_str().unwrap()]).ok();
+        assert_eq!(digest_of(Path::new(&copy)), self.digest);
+    }
+
+    /// Waits until a process has died at the point, starting it again.
+    fn until_hit(&mut self, point: &str, ended: usize) {
+        let mut ended = ended;
+        until(&format!("a process to reach {point}"), || {
+            ended += self.installation.start_missing();
+            (ended > 0).then_some(())
+        });
+        self.settle();
+    }
+
+    /// Waits until nobody dies any more and all is healthy again.
+    fn settle(&mut self) {
+        until("the installation to be healthy again", || {
+            self.installation.start_missing();
+            let status = self.installation.status()?;
+            (status["health"] == "healthy").then_some(())
+        });
+    }
+}
+
+#[test]
+fn death_at_seal_and_publish_loses_and_doubles_nothing() {
+    let mut walk = Walk::start();
+    let points = [
+        (Role::Chunkserver, "upload.sealed"),
+        (Role::Chunkserver, "version.published"),
+        (Role::Chunkserver, "replica.stored"),
+        (Role::Supernode, "session.published"),
+    ];
+    let mut files = 0;
+    for (role, arrow) in points {
+        for side in ["before", "after"] {
+            let point = format!("{arrow}:{side}");
+            walk.arm(role, &point);
+            let path = format!("/admin/file {}", walk.round);
+            let ended = walk.upload(&path);
+            files += 1;
+            walk.until_hit(&point, ended);
+            walk.check(&path);
+            let status = walk.installation.status().unwrap();
+            assert_eq!(status["files"].as_u64(), Some(files), "after {point}");
+        }
+    }
+}
+
+#[test]
+fn death_at_a_refusal_leaves_the_old_version() {
+    let mut walk = Walk::start();
+    walk.upload("/admin/f");
+    let before = walk.installation.run(["stat", "--json", "/admin/f"]).ok().json();
+    for (role, arrow) in [(Role::Supernode, "session.refused"), (Role::Chunkserver, "version.refused")] {
+        for side in ["before", "after"] {
+            let point = format!("{arrow}:{side}");
+            walk.arm(role, &point);
+            let source = walk.source.to_str().unwrap().to_owned();
+            let ended = walk.run(&["upload", "--if-none-match", &source, "/admin/f"], &[6]);
+            walk.until_hit(&point, ended);
+            let after = walk.installation.run(["stat", "--json", "/admin/f"]).ok().json();
+            assert_eq!(after["version"], before["version"], "after {point}");
+        }
+    }
+    walk.check("/admin/f");
+}
+
+#[test]
+fn death_during_reclaim_drops_what_was_deleted_and_nothing_else() {
+    let mut walk = Walk::start();
+    walk.upload("/admin/kept");
+    let points = [
+        (Role::Supernode, "version.trashed"),
+        (Role::Supernode, "version.released"),
+        (Role::Chunkserver, "chunk.marked"),
+        (Role::Chunkserver, "chunk.doomed"),
+        (Role::Chunkserver, "replica.tombstoned"),
+        (Role::Chunkserver, "chunk.dropped"),
+        (Role::Chunkserver, "version.gone"),
+    ];
+    for (role, arrow) in points {
+        for side in ["before", "after"] {
+            let point = format!("{arrow}:{side}");
+            walk.upload("/admin/doomed");
+            walk.settle();
+            walk.arm(role, &point);
+            let ended = walk.run(&["delete", "--yes", "/admin/doomed"], &[0, 3]);
+            walk.until_hit(&point, ended);
+            assert_eq!(walk.installation.run(["stat", "/admin/doomed"]).code, 3, "after {point}");
+            until("the deleted file's chunk to be dropped", || {
+                walk.installation.start_missing();
+                let status = walk.installation.status()?;
+                (status["clusters"][0]["chunks"] == 1).then_some(())
+            });
+            walk.check("/admin/kept");
+        }
+    }
+}
+
+#[test]
+fn death_at_an_abandonment_leaves_nothing_visible() {
+    let mut walk = Walk::start();
+    let big = walk.installation.scratch().join("big");
+    write_generated(&big, 300 << 20, 8);
+    for (role, arrow) in [(Role::Chunkserver, "upload.abandoned"), (Role::Supernode, "session.aborted")] {
+        for side in ["before", "after"] {
+            let point = format!("{arrow}:{side}");
+            walk.arm(role, &point);
+            let mut child =
+                walk.installation.command().args(["upload", big.to_str().unwrap(), "/admin/f"]).spawn().unwrap();
+            until("the upload to be open", || {
+                (walk.installation.status()?["uploads_open"].as_u64()? > 0).then_some(())
+            });
+            child.kill().unwrap();
+            child.wait().unwrap();
+            walk.until_hit(&point, 0);
+            until("the upload to be over", || {
+                (walk.installation.status()?["uploads_open"] == 0).then_some(())
+            });
+            assert_eq!(walk.installation.run(["stat", "/admin/f"]).code, 3, "after {point}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Single processes die in the middle of things (SIGKILL); what was acknowledged stays, what was not is not seen.
+
+use std::process::Child;
+
+use dbfs_tests::{Installation, Ran, Role, Shape, digest_of, until, write_generated};
+use serde_json::Value;
+
+const LARGE: u64 = 400 << 20;
+
+fn begin_upload(installation: &Installation, source: &str, path: &str) -> Child {
+    let child = installation.command().args(["upload", "--json", source, path]).spawn().unwrap();
+    until("bytes to arrive at the nodes", || {
+        let written = nodes(installation)?.iter().filter(|node| stored(node) > 8 << 20).count();
+        (written >= 2).then_some(())
+    });
+    child
+}
+
+fn nodes(installation: &Installation) -> Option<Vec<Value>> {
+    let status = installation.status()?;
+    let clusters = status["clusters"].as_array()?.clone();
+    Some(clusters.iter().flat_map(|cluster| cluster["nodes"].as_array().cloned().unwrap_or_default()).collect())
+}
+
+/// Bytes that a node holds or is receiving.
+fn stored(node: &Value) -> u64 {
+    let load = |field: &str| node["load"][field].as_u64().unwrap_or(0);
+    load("used_bytes") + load("in_flight_bytes")
+}
+
+fn finish(child: Child) -> Ran {
+    Ran::from(child.wait_with_output().unwrap())
+}
+
+fn check_download(installation: &Installation, path: &str, digest: &str) {
+    let copy = installation.scratch().join("copy");
+    installation.run(["download", path, copy.to_str().unwrap()]).ok();
+    assert_eq!(digest_of(&copy), digest);
+}
+
+#[test]
+fn a_node_dies_while_it_receives_and_the_upload_goes_on() {
+    let mut installation = Installation::start(Shape::ONE_CLUSTER);
+    let source = installation.scratch().join("source");
+    let digest = write_generated(&source, LARGE, 1);
+    let leader = installation.leader_of("alpha");
+    let victim = installation
+        .processes
+        .iter()
+        .find(|process| process.role == Role::Chunkserver && process.name != leader)
+        .map(|process| process.name.clone())
+        .unwrap();
+    let child = begin_upload(&installation, source.to_str().unwrap(), "/admin/f");
+    installation.process(&victim).kill();
+    let receipt = finish(child).ok().json();
+    assert_eq!(receipt["durability"]["copies"], 2, "with one of three down, writes go on with two copies");
+    check_download(&installation, "/admin/f", &digest);
+    // And the other way round: what the dead node holds is read from the copies.
+    installation.restart(&victim, &[]);
+    installation.wait_until_whole();
+    check_download(&installation, "/admin/f", &digest);
+}
+
+#[test]
+fn the_leader_dies_during_an_upload_and_the_upload_goes_on() {
+    let mut installation = Installation::start(Shape::ONE_CLUSTER);
+    let source = installation.scratch().join("source");
+    let digest = write_generated(&source, LARGE, 2);
+    let leader = installation.leader_of("alpha");
+    let child = begin_upload(&installation, source.to_str().unwrap(), "/admin/f");
+    installation.process(&leader).kill();
+    finish(child).ok();
+    check_download(&installation, "/admin/f", &digest);
+    assert_ne!(installation.leader_of("alpha"), leader);
+}
+
+#[test]
+fn a_supernode_dies_during_an_upload_and_the_upload_goes_on() {
+    let mut installation = Installation::start(Shape::ONE_CLUSTER);
+    let source = installation.scratch().join("source");
+    let digest = write_generated(&source, LARGE, 3);
+    let leader = installation.leader_of("names");
+    let child = begin_upload(&installation, source.to_str().unwrap(), "/admin/f");
+    installation.process(&leader).kill();
+    finish(child).ok();
+    check_download(&installation, "/admin/f", &digest);
+    installation.restart(&leader, &[]);
+    installation.wait_until_whole();
+    check_download(&installation, "/admin/f", &digest);
+}
+
+#[test]
+fn a_client_that_dies_leaves_nothing_visible_and_its_upload_is_abandoned() {
+    let silence = [("DBFS__CHUNKSERVER__TIMINGS__UPLOAD_SILENCE_MAX", "3s")];
+    let installation = Installation::start_with(Shape::ONE_CLUSTER, &silence);
+    let source = installation.scratch().join("source");
+    let digest = write_generated(&source, LARGE, 4);
+    let mut child = begin_upload(&installation, source.to_str().unwrap(), "/admin/f");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(installation.run(["stat", "/admin/f"]).code, 3);
+    until("the upload to be abandoned", || (installation.status()?["uploads_open"] == 0).then_some(()));
+    assert_eq!(installation.run(["stat", "/admin/f"]).code, 3);
+    installation.run(["upload", source.to_str().unwrap(), "/admin/f"]).ok();
+    check_download(&installation, "/admin/f", &digest);
+}
+
+#[test]
+fn an_emptied_disk_is_a_new_node() {
+    let mut installation = Installation::start(Shape::ONE_CLUSTER);
+    let source = installation.scratch().join("source");
+    let digest = write_generated(&source, 3 << 20, 5);
+    installation.run(["upload", source.to_str().unwrap(), "/admin/f"]).ok();
+    installation.process("alpha-3").kill();
+    let data = installation.data().join("alpha-3/data");
+    std::fs::remove_dir_all(&data).unwrap();
+    let before = ids(&installation);
+    installation.restart("alpha-3", &[]);
+    until("the emptied node to have joined under a new id", || {
+        let new: Vec<u64> = ids(&installation).into_iter().filter(|id| !before.contains(id)).collect();
+        (new.len() == 1).then_some(())
+    });
+    check_download(&installation, "/admin/f", &digest);
+}
+
+fn ids(installation: &Installation) -> Vec<u64> {
+    nodes(installation).unwrap_or_default().iter().filter_map(|node| node["node"].as_u64()).collect()
+}

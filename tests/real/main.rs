@@ -1,0 +1,12 @@
+//! Whole installations of real processes, with real files and real faults.
+//!
+//! Every test starts its own installation and ends it; they take turns.
+
+mod access;
+mod crowd;
+mod fail_points;
+mod faults;
+mod files;
+mod large;
+mod restart;
+mod start_up;

@@ -1,0 +1,72 @@
+//! Everything loses power; acknowledged data is there, whatever starts first.
+
+use dbfs_tests::{Installation, Shape, digest_of, until, write_generated};
+
+#[test]
+fn acknowledged_files_survive_the_end_of_all_processes() {
+    let mut installation = Installation::start(Shape::FULL);
+    let source = installation.scratch().join("source");
+    let mut digests = Vec::new();
+    for round in 0..4_u64 {
+        for file in 0..5_u64 {
+            let path = format!("/admin/round {round}/file {file}");
+            let digest = write_generated(&source, (file * 3_000_001) >> (2 * file), round * 10 + file);
+            installation.run(["upload", source.to_str().unwrap(), &path]).ok();
+            digests.push((path, digest));
+        }
+        // An upload under way when the power goes must not come back as half a file.
+        let big = installation.scratch().join("big");
+        write_generated(&big, 200 << 20, 99);
+        let unfinished = format!("/admin/unfinished {round}");
+        let mut child = installation.command().args(["upload", big.to_str().unwrap(), &unfinished]).spawn().unwrap();
+        until("the upload to be under way", || {
+            (installation.status()?["uploads_open"].as_u64()? > 0).then_some(())
+        });
+        installation.kill_all();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        start_in_order(&mut installation, round);
+        for (path, digest) in &digests {
+            let copy = installation.scratch().join("copy");
+            installation.run(["download", path, copy.to_str().unwrap()]).ok();
+            assert_eq!(&digest_of(&copy), digest, "{path} after round {round}");
+        }
+        assert_eq!(installation.run(["stat", &unfinished]).code, 3);
+    }
+}
+
+/// Supernodes first, chunkservers first, backwards, or by odd and even places.
+fn start_in_order(installation: &mut Installation, round: u64) {
+    let mut names: Vec<String> = installation.processes.iter().map(|process| process.name.clone()).collect();
+    match round {
+        0 => {}
+        1 => names.rotate_left(3),
+        2 => names.reverse(),
+        _ => names.sort_by_key(|name| name.bytes().map(u32::from).sum::<u32>() % 2),
+    }
+    for name in names {
+        installation.restart(&name, &[]);
+    }
+    installation.wait_until_whole();
+}
+
+#[test]
+fn up_starts_what_was_there_and_down_ends_it() {
+    let mut installation = Installation::start(Shape::ONE_CLUSTER);
+    let source = installation.scratch().join("source");
+    let digest = write_generated(&source, 70_000, 3);
+    installation.run(["upload", source.to_str().unwrap(), "/admin/kept"]).ok();
+    let data = installation.data();
+    let data = data.to_str().unwrap();
+    installation.run(["down", "--data", data]).ok();
+    until("all processes to end", || {
+        installation.processes.iter().all(|process| !process.is_running()).then_some(())
+    });
+    assert_eq!(installation.run(["stat", "/admin/kept"]).code, 5);
+    let up = installation.run(["up", "--detach", "--data", data]);
+    installation.processes.clear();
+    installation.adopt();
+    up.ok();
+    let entry = installation.run(["stat", "--json", "/admin/kept"]).ok().json();
+    assert_eq!(entry["digest"].as_str(), Some(digest.as_str()));
+}
