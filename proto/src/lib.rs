@@ -90,6 +90,21 @@ pub mod raft {
     }
 }
 
+/// Internal: the commands of a cluster's Raft log.
+pub mod cluster_log {
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction
+    )]
+    pub mod v1 {
+        //! Generated from `cluster_log.proto`.
+        tonic::include_proto!("dbfs.cluster_log.v1");
+    }
+}
+
 /// What every service says when a call fails.
 pub mod detail {
     #[allow(
