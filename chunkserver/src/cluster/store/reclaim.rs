@@ -113,7 +113,7 @@ pub(super) fn mark(
 ) -> rusqlite::Result<Reclaimed> {
     let mut done = Reclaimed::default();
     let version = VersionId::new(command.version);
-    let Some((from, rows)) = next_to_mark(transaction, version, command.chunks_max)? else {
+    let Some(ToMark { from, rows }) = next_to_mark(transaction, version, command.chunks_max)? else {
         return Ok(done);
     };
     let deadline = ClusterTime::from_millis(at.now.as_millis().saturating_add(command.undo_window_millis));
@@ -141,12 +141,18 @@ pub(super) fn mark(
     Ok(done)
 }
 
-/// Where marking of `version` stands and the manifest rows from there; `None` if there is nothing to mark (now).
+/// Where marking stands, and the manifest rows from there.
+struct ToMark {
+    from: u32,
+    rows: Vec<(u32, AttemptId)>,
+}
+
+/// What to mark of `version` next; `None` if there is nothing (now).
 fn next_to_mark(
     transaction: &Transaction<'_>,
     version: VersionId,
     limit: u32,
-) -> rusqlite::Result<Option<(u32, Vec<(u32, AttemptId)>)>> {
+) -> rusqlite::Result<Option<ToMark>> {
     if limit == 0 || counters::reclaim_stopped(transaction)?.is_some() {
         return Ok(None);
     }
@@ -166,7 +172,7 @@ fn next_to_mark(
             Ok((row.get(0)?, AttemptId::from_bytes(row.get(1)?)))
         })?
         .collect::<rusqlite::Result<_>>()?;
-    Ok(Some((from, rows)))
+    Ok(Some(ToMark { from, rows }))
 }
 
 pub(super) fn doom(
