@@ -15,6 +15,7 @@ mod settings;
 
 pub mod download;
 pub mod names;
+mod routing;
 pub mod update;
 pub mod upload;
 

@@ -8,7 +8,7 @@ use common::time::Clock;
 use common::units::ByteCount;
 
 /// How to reach an installation, and as whom.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// Control addresses (`host:port`) of supernodes. Any one that answers is enough; it names the others.
     pub supernodes: Vec<String>,
@@ -35,6 +35,17 @@ impl Settings {
             seams: Seams::real(),
             limits: Limits::default(),
         }
+    }
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The token is a secret and stays out of logs.
+        f.debug_struct("Settings")
+            .field("supernodes", &self.supernodes)
+            .field("agent", &self.agent)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
