@@ -1,5 +1,6 @@
 //! The handle through which everything is done.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::ids::{UploadId, VersionId};
@@ -175,8 +176,7 @@ impl Client {
         to: &RemotePath,
         options: UploadOptions,
     ) -> Result<UploadReceipt, Error> {
-        let _ = (source, to, options);
-        soon()
+        Box::pin(upload::run(&self.0, source, to, options, BTreeMap::new())).await
     }
 
     /// Goes on with an upload that was interrupted or whose outcome is unknown: finds out how it ended, or hashes
@@ -191,8 +191,8 @@ impl Client {
         source: Source,
         options: UploadOptions,
     ) -> Result<UploadReceipt, Error> {
-        let _ = (state, source, options);
-        soon()
+        let (path, known, options) = state.restore(options)?;
+        Box::pin(upload::run(&self.0, source, &path, options, known)).await
     }
 
     /// Commits that an upload which is still open will never be published.
@@ -200,8 +200,7 @@ impl Client {
     /// # Errors
     /// `Refused` with code `E_PUBLISHED` where it was published already.
     pub async fn abort_upload(&self, upload: UploadId) -> Result<(), Error> {
-        let _ = upload;
-        soon()
+        upload::abort(&self.0, upload).await
     }
 
     /// Replaces the file at `path` in one step. With `if_match` only if that version is current.

@@ -176,6 +176,16 @@ impl Error {
         }
     }
 
+    /// As it would travel.
+    pub(crate) fn into_rpc(self) -> RpcError {
+        match self {
+            Error::Call { source, .. } | Error::Unreachable { source, .. } => source,
+            other => {
+                RpcError::new(other.kind(), other.code(), common::error::chain(&other)).hint(other.hint())
+            }
+        }
+    }
+
     /// What the caller can do.
     pub fn kind(&self) -> Kind {
         match self {

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use common::error::Kind;
-use common::ids::ClusterId;
 use common::random::Random;
 use common::retry::{Backoff, Schedule};
 use common::time::{ClusterTime, Moment};
@@ -22,7 +21,7 @@ use crate::error::Error;
 
 /// How long the first member asked may stay silent before the next is asked. Doubled after every silence, up to
 /// [`crate::Limits::call_timeout`], so that a slow but living group is not abandoned for ever.
-pub(crate) const FIRST_TRY_MAX: Duration = Duration::from_millis(1_500);
+const FIRST_TRY_MAX: Duration = Duration::from_millis(1_500);
 
 /// Redirects followed at once; further ones wait, because members that point at each other know nothing.
 const REDIRECTS_AT_ONCE_MAX: u32 = 3;
@@ -227,12 +226,6 @@ impl Router {
             Some(now) => Ok(now),
             None => self.hello().await,
         }
-    }
-
-    /// The id of a cluster from the wire.
-    pub(crate) fn cluster_id(location: &names::ClusterLocation) -> Result<ClusterId, Error> {
-        ClusterId::try_from(location.cluster_id.as_ref())
-            .map_err(|_| Error::protocol("a cluster without an id"))
     }
 }
 
