@@ -6,7 +6,7 @@ use std::sync::Arc;
 use common::ids::{UploadId, VersionId};
 use common::path::RemotePath;
 
-use crate::download::{DownloadOptions, DownloadReport, Placement, Sink};
+use crate::download::{self, DownloadOptions, DownloadReport, Placement, Sink};
 use crate::error::Error;
 use crate::names::{
     DeleteOptions, Deleted, Entry, Installation, ListOptions, Login, NewUser, Pages, SearchQuery, User,
@@ -22,10 +22,6 @@ use crate::upload::{self, ResumeState, Source, UploadKey, UploadOptions, UploadR
 /// Must be made and used inside a tokio runtime.
 #[derive(Clone)]
 pub struct Client(Arc<Router>);
-
-fn soon<T>() -> Result<T, Error> {
-    Err(Error::Invalid("not yet available".to_owned()))
-}
 
 impl Client {
     /// Finds a supernode that answers and learns of the others.
@@ -152,8 +148,7 @@ impl Client {
     /// # Errors
     /// `NotFound`, `NotAFile`, `Unreachable` where no member of the file's cluster answers.
     pub async fn placement(&self, path: &RemotePath, version: Option<VersionId>) -> Result<Placement, Error> {
-        let _ = (path, version);
-        soon()
+        download::placement(&self.0, path, version).await
     }
 
     /// A new upload's key, for whoever wants to be able to retry an upload after losing this process.
@@ -229,8 +224,7 @@ impl Client {
         sink: Sink,
         options: DownloadOptions,
     ) -> Result<DownloadReport, Error> {
-        let _ = (path, sink, options);
-        soon()
+        Box::pin(download::run(&self.0, path, sink, options)).await
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! Read [`Client`] first, then [`upload`].
 
+mod buffer;
 mod client;
 mod error;
 mod progress;

@@ -373,13 +373,13 @@ impl Rounds {
         let error = if self.reached || !source.kind.is_passing() {
             Error::Call {
                 call: ask.call,
-                source,
+                source: Box::new(source),
             }
         } else {
             Error::Unreachable {
                 whom: ask.group.whom.clone(),
                 tried: self.tried,
-                source,
+                source: Box::new(source),
             }
         };
         Asked {

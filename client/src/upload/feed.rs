@@ -11,8 +11,8 @@ use common::ids::Digest;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
-use super::buffer::{Buffers, FRAME_BYTES};
 use super::repeatable::Repeatable;
+use crate::buffer::{Buffers, FRAME_BYTES};
 use crate::error::Error;
 
 /// Frames of one chunk that are read and hashed ahead of the connection.
@@ -110,7 +110,7 @@ impl ChunkSource {
     }
 }
 
-enum Step {
+pub(super) enum Step {
     Frame(Bytes),
     End(ChunkEnd),
 }

@@ -7,7 +7,6 @@
 //! Invariant (P1, P4): success is reported only for what the names layer published, failure only for what it never will.
 
 mod book;
-mod buffer;
 mod feed;
 mod options;
 mod plans;
@@ -88,7 +87,7 @@ pub(crate) async fn run(
         Standing::Open => {}
         ended => return already_ended(&session, ended).await,
     }
-    let work = carry_out(&session, input, &options, known);
+    let work = Box::pin(carry_out(&session, input, &options, known));
     let cause = match options.shutdown.guard(work).await {
         Some(Ok(receipt)) => return Ok(receipt),
         Some(Err(error)) => error,
@@ -240,11 +239,11 @@ async fn seal_until_done(
     }
     Err(Error::Call {
         call: "seal",
-        source: proto::error::RpcError::new(
+        source: Box::new(proto::error::RpcError::new(
             common::error::Kind::Retry,
             "E_COPIES_LOST",
             "the cluster loses copies of chunks faster than they are sent again",
-        ),
+        )),
     })
 }
 

@@ -51,7 +51,7 @@ impl Plans {
             .map_err(|_| Error::Interrupted)?;
         answer.await.map_err(gone)?.map_err(|source| Error::Call {
             call: "plan chunks",
-            source,
+            source: Box::new(source),
         })
     }
 

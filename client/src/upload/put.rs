@@ -52,7 +52,7 @@ pub(super) async fn put(
         delegate_grant: plan.delegate_grant.to_vec(),
         attempt: plan.attempt,
         length_hint,
-        path_hint: session.path.as_str().as_bytes().to_vec(),
+        path_hint: session.path.to_string(),
     };
     let mut put = connection.put(&begin)?;
     if let Err(error) = send_all(session, plan, &mut put, feed, &mut counted).await {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::buffer::{Buffers, FRAME_BYTES};
+use crate::buffer::{Buffers, FRAME_BYTES};
 use crate::error::Error;
 
 pub(super) enum Repeatable {

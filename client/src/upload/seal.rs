@@ -91,11 +91,11 @@ async fn outcome(session: &Session) -> Result<Sealed, Error> {
         if clock.moment().since(begun) >= session.router.settings.limits.outcome_wait_max {
             return Err(Error::Call {
                 call: "publish",
-                source: proto::error::RpcError::new(
+                source: Box::new(proto::error::RpcError::new(
                     common::error::Kind::Retry,
                     "E_OUTCOME_PENDING",
                     "the upload is sealed, but its cluster has no answer from the supernodes",
-                ),
+                )),
             });
         }
     }

@@ -134,7 +134,7 @@ impl Sending {
                 return Err(Error::ChunkNotStored {
                     index: work.index,
                     tries,
-                    source: blame.error,
+                    source: Box::new(blame.error),
                 });
             }
             if let Some(node) = blame.node {

@@ -12,9 +12,9 @@ use common::digest::ChunkHasher;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::buffer::{Buffers, FRAME_BYTES};
 use super::feed::{ChunkEnd, ChunkSource, Failure, Held, HeldChunk};
 use super::work::Work;
+use crate::buffer::{Buffers, FRAME_BYTES};
 use crate::error::Error;
 
 /// Reads `input` to its end and announces its chunks. An error is announced, or told to the chunk it happened in.

@@ -6,11 +6,11 @@ use proto::CHUNKS_PER_VERSION_MAX;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::buffer::Buffers;
 use super::feed::ChunkSource;
 use super::repeatable::Repeatable;
 use super::source::{Origin, Source};
 use super::stream;
+use crate::buffer::Buffers;
 use crate::error::Error;
 
 /// A chunk that is to be sent.

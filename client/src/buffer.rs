@@ -7,17 +7,17 @@ use parking_lot::Mutex;
 use proto::bulk::frame::DATA_BYTES_MAX;
 
 /// The length of a buffer: one data frame.
-pub(super) const FRAME_BYTES: usize = DATA_BYTES_MAX;
+pub(crate) const FRAME_BYTES: usize = DATA_BYTES_MAX;
 
 /// Idle buffers kept at most: as many as two chunks of a stream need.
 const IDLE_BUFFERS_MAX: usize = 128;
 
 /// Buffers of [`FRAME_BYTES`]. Clones share them. How many are in use at once is bounded by those who use them.
 #[derive(Clone, Default)]
-pub(super) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+pub(crate) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
 /// A buffer in use; goes back when it, or the last [`Bytes`] made of it, is dropped.
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     bytes: Vec<u8>,
     length: usize,
     home: Buffers,
@@ -25,7 +25,7 @@ pub(super) struct Buffer {
 
 impl Buffers {
     /// A buffer of [`FRAME_BYTES`] with any content.
-    pub(super) fn lease(&self) -> Buffer {
+    pub(crate) fn lease(&self) -> Buffer {
         let idle = self.0.lock().pop();
         Buffer {
             bytes: idle.unwrap_or_else(|| vec![0; FRAME_BYTES]),
@@ -37,12 +37,12 @@ impl Buffers {
 
 impl Buffer {
     /// All of it.
-    pub(super) fn space(&mut self) -> &mut [u8] {
+    pub(crate) fn space(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
 
     /// Its first `length` bytes, to be shared and sent.
-    pub(super) fn freeze(mut self, length: usize) -> Bytes {
+    pub(crate) fn freeze(mut self, length: usize) -> Bytes {
         self.length = length.min(self.bytes.len());
         Bytes::from_owner(self)
     }
