@@ -20,6 +20,8 @@ mod routing;
 pub mod update;
 pub mod upload;
 
+pub mod cli;
+
 pub use client::Client;
 pub use error::{BadCopy, Error};
 pub use progress::{Progress, ProgressNow};
