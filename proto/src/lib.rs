@@ -105,6 +105,21 @@ pub mod cluster_log {
     }
 }
 
+/// Internal: the commands of the names group's Raft log.
+pub mod names_log {
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction
+    )]
+    pub mod v1 {
+        //! Generated from `names_log.proto`.
+        tonic::include_proto!("dbfs.names_log.v1");
+    }
+}
+
 /// What every service says when a call fails.
 pub mod detail {
     #[allow(
