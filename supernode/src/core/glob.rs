@@ -30,7 +30,10 @@ enum Part {
     One,
     Run,
     RunAcross,
-    Set { ranges: Vec<(char, char)>, negated: bool },
+    Set {
+        ranges: Vec<(char, char)>,
+        negated: bool,
+    },
 }
 
 impl Pattern {
@@ -119,7 +122,11 @@ fn run(parts: &[Part], text: &str) -> bool {
     skip_runs(parts, &mut live);
     for letter in text.chars() {
         let mut next = vec![false; live.len()];
-        for (at, part) in parts.iter().enumerate().filter(|(at, _)| live.get(*at) == Some(&true)) {
+        for (at, part) in parts
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| live.get(*at) == Some(&true))
+        {
             let (stays, moves) = match part {
                 Part::Run => (letter != '/', false),
                 Part::RunAcross => (true, false),

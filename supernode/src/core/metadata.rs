@@ -29,8 +29,9 @@ impl Metadata {
                 all.len()
             ));
         }
-        let bad_key =
-            |key: &&String| key.is_empty() || key.len() > METADATA_KEY_BYTES_MAX || key.chars().any(char::is_control);
+        let bad_key = |key: &&String| {
+            key.is_empty() || key.len() > METADATA_KEY_BYTES_MAX || key.chars().any(char::is_control)
+        };
         if let Some(key) = all.keys().find(bad_key) {
             return refuse(format!(
                 "{key:?} cannot be a metadata key: 1 to {METADATA_KEY_BYTES_MAX} bytes without control characters"

@@ -120,7 +120,10 @@ fn draw_two<'a, T>(from: &[&'a T], random: &Random) -> Option<(&'a T, &'a T)> {
 
 impl<Id> Candidate<Id> {
     fn is_well(&self, policy: Policy) -> bool {
-        self.accepts_files && self.silent_for.is_some_and(|silence| silence <= policy.silence_max)
+        self.accepts_files
+            && self
+                .silent_for
+                .is_some_and(|silence| silence <= policy.silence_max)
     }
 
     /// Room for the file and for twice what is on its way besides (every byte is kept at least twice), below the

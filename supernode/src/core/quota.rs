@@ -1,9 +1,12 @@
 //! A user's space: what is kept (the trash included, until it is released), and what open uploads have reserved.
 
 use common::error::Kind;
-use common::units::ByteCount;
+use common::units::{ByteCount, CHUNK_BYTES_MAX};
 
 use super::refusal::Refusal;
+
+/// The largest version: as many whole chunks as a manifest may have.
+pub(crate) const VERSION_BYTES_MAX: u64 = proto::CHUNKS_PER_VERSION_MAX as u64 * CHUNK_BYTES_MAX;
 
 /// A quota and what is taken of it, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +31,7 @@ impl Quota {
         if self.limit == 0 {
             return None;
         }
-        Some(
-            self.limit
-                .saturating_sub(self.used)
-                .saturating_sub(self.reserved),
-        )
+        Some(self.limit.saturating_sub(self.used).saturating_sub(self.reserved))
     }
 
     /// Whether `size` more bytes fit.
@@ -66,6 +65,9 @@ mod tests {
         assert!(Quota::new(0, u64::MAX, 7).admit(u64::MAX).is_ok());
         assert_eq!(Quota::new(10, 20, 0).room(), Some(0));
         assert!(Quota::new(10, 20, 0).admit(0).is_ok());
-        assert_eq!(Quota::new(10, 9, 1).admit(1).map_err(|r| r.kind()), Err(Kind::Full));
+        assert_eq!(
+            Quota::new(10, 9, 1).admit(1).map_err(|r| r.kind()),
+            Err(Kind::Full)
+        );
     }
 }

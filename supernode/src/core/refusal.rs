@@ -1,8 +1,9 @@
 //! Why a request is not carried out: the one vocabulary of the names layer, from the decision to the wire.
 
 use common::error::Kind;
-use common::ids::UploadId;
+use common::ids::{Generation, UploadId};
 use common::path::RemotePath;
+use common::units::ByteCount;
 
 /// A decision against a request. The state is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +55,11 @@ impl Refusal {
 
     /// There is nothing at `path`, or the caller may not know that there is: deliberately one answer (P9).
     pub(crate) fn no_path(path: &RemotePath) -> Self {
-        Self::new(Kind::NotFound, "E_NOT_FOUND", format!("there is nothing at {path}"))
+        Self::new(
+            Kind::NotFound,
+            "E_NOT_FOUND",
+            format!("there is nothing at {path}"),
+        )
     }
 
     /// There is no such upload, or it is somebody else's (P9).
@@ -90,6 +95,37 @@ impl Refusal {
             Kind::Conflict,
             "E_IS_A_DIRECTORY",
             format!("{path} is a directory"),
+        )
+    }
+
+    /// No version can be so long.
+    pub(crate) fn too_large(bytes: u64) -> Self {
+        Self::new(
+            Kind::Invalid,
+            "E_TOO_LARGE",
+            format!(
+                "a file of {} is larger than any can be ({})",
+                ByteCount::new(bytes),
+                ByteCount::new(super::quota::VERSION_BYTES_MAX)
+            ),
+        )
+    }
+
+    /// The cluster has not registered.
+    pub(crate) fn unknown_cluster() -> Self {
+        Self::new(
+            Kind::Retry,
+            "E_CLUSTER_UNKNOWN",
+            "the cluster is not registered: its heartbeat does that",
+        )
+    }
+
+    /// The cluster `name` is at generation `current`, and `given` is another.
+    pub(crate) fn stale_generation(name: &str, current: Generation, given: u64) -> Self {
+        Self::new(
+            Kind::Stale,
+            "E_GENERATION",
+            format!("cluster {name} is of generation {current}, not {given}"),
         )
     }
 

@@ -14,7 +14,8 @@ pub(crate) const PASSWORD_BYTES_MAX: usize = 1024;
 /// # Errors
 /// `Invalid`, with the rule.
 pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.');
+    let inner =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.');
     let begins_well = name
         .bytes()
         .next()
@@ -60,7 +61,18 @@ mod tests {
         for good in ["a", "ada", "0x", "ada.lovelace", "a-b_c", &"x".repeat(63)] {
             assert!(check_name(good).is_ok(), "{good}");
         }
-        for bad in ["", ".", "..", "-a", "Ada", "a b", "a/b", "\u{e4}da", "a\0", &"x".repeat(64)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "-a",
+            "Ada",
+            "a b",
+            "a/b",
+            "\u{e4}da",
+            "a\0",
+            &"x".repeat(64),
+        ] {
             assert!(check_name(bad).is_err(), "{bad:?}");
         }
     }

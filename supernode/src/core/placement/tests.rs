@@ -38,7 +38,10 @@ fn ten_at_once_spread_over_equals() {
         assert_eq!(assign(&mut clusters, 10, 200 << 20, seed), [5, 5], "seed {seed}");
         let mut three = [idle(0), idle(1), idle(2)];
         let counts = assign(&mut three, 12, 200 << 20, seed);
-        assert!(counts.iter().all(|count| (2..=6).contains(count)), "seed {seed}: {counts:?}");
+        assert!(
+            counts.iter().all(|count| (2..=6).contains(count)),
+            "seed {seed}: {counts:?}"
+        );
     }
 }
 
@@ -71,7 +74,10 @@ fn who_is_not_well_or_full_is_left_out() {
     let too_large = choose(&all, 351 * GIB, POLICY, &random).unwrap_err();
     assert_eq!((too_large.kind(), too_large.code()), (Kind::Full, "E_NO_SPACE"));
     let none_well = choose(&all[..3], 1, POLICY, &random).unwrap_err();
-    assert_eq!((none_well.kind(), none_well.code()), (Kind::Retry, "E_NO_CLUSTER"));
+    assert_eq!(
+        (none_well.kind(), none_well.code()),
+        (Kind::Retry, "E_NO_CLUSTER")
+    );
     assert!(choose::<usize>(&[], 1, POLICY, &random).is_err());
 }
 
