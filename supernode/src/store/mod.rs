@@ -26,3 +26,7 @@ pub(crate) mod version;
 
 pub(crate) mod apply;
 pub(crate) mod read;
+
+mod machine;
+
+pub use machine::NamesMachine;

@@ -10,8 +10,8 @@ use crate::store::cluster;
 use crate::store::session::{self, End};
 
 pub(super) fn apply(at: At<'_>, command: log::AbandonedUploads) -> Result<log::Recorded, Stop> {
-    let cluster = cluster::by_id(at.tables, cluster_id(&command.cluster_id)?)?
-        .ok_or_else(|| Refusal::unknown_cluster())?;
+    let cluster =
+        cluster::by_id(at.tables, cluster_id(&command.cluster_id)?)?.ok_or_else(Refusal::unknown_cluster)?;
     for id in &command.upload_ids {
         let Some(session) = session::by_id(at.tables, UploadId::new(*id))? else {
             continue;

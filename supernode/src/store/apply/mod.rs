@@ -44,8 +44,7 @@ mod rotate_signing_key;
 mod set_password;
 mod set_user_enabled;
 
-pub(crate) use forget::{ROWS_PER_COMMAND_MAX as FORGET_ROWS_MAX, may_go as may_be_forgotten};
-pub(crate) use publish::ITEMS_PER_COMMAND_MAX as PUBLISH_ITEMS_MAX;
+pub(crate) use forget::may_go as may_be_forgotten;
 
 #[cfg(test)]
 pub(crate) mod fixture;

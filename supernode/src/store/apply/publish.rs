@@ -27,14 +27,20 @@ use crate::store::version::{self, Version};
 pub(crate) const ITEMS_PER_COMMAND_MAX: usize = 1000;
 
 pub(super) fn apply(at: At<'_>, command: &log::Publish) -> Result<log::PublishOutcomes, Stop> {
-    let cluster = cluster::by_id(at.tables, cluster_id(&command.cluster_id)?)?
-        .ok_or_else(|| Refusal::unknown_cluster())?;
+    let cluster =
+        cluster::by_id(at.tables, cluster_id(&command.cluster_id)?)?.ok_or_else(Refusal::unknown_cluster)?;
     if cluster.generation.get() != command.generation {
         return Err(Refusal::stale_generation(&cluster.name, cluster.generation, command.generation).into());
     }
     let last = Counter::Upload.last(at.tables)?;
     if let Some(item) = command.items.iter().find(|item| item.upload_id > last) {
         return Err(state_lost(item.upload_id, last).into());
+    }
+    for item in &command.items {
+        let id = UploadId::new(item.upload_id);
+        if session::by_id(at.tables, id)?.is_none() && version::by_id(at.tables, id.version())?.is_none() {
+            return Err(forgotten(id).into());
+        }
     }
     for id in &command.outcomes_recorded {
         let known = session::by_id(at.tables, UploadId::new(*id))?;
@@ -64,6 +70,16 @@ fn state_lost(upload: u64, last: u64) -> Refusal {
         ),
     )
     .hint("restore the names group before anything is reclaimed")
+}
+
+/// An upload whose outcome the cluster's log had recorded, or it would be known: the question is a late copy. Never
+/// answered "refused", because what was published may have been released since.
+fn forgotten(id: UploadId) -> Refusal {
+    Refusal::new(
+        Kind::Stale,
+        "E_UPLOAD_FORGOTTEN",
+        format!("the outcome of upload {id} was recorded by its cluster and is not kept any more"),
+    )
 }
 
 fn one(

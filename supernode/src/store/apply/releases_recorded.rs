@@ -8,8 +8,8 @@ use crate::core::refusal::Refusal;
 use crate::store::cluster;
 
 pub(super) fn apply(at: At<'_>, command: &log::ReleasesRecorded) -> Result<log::Done, Stop> {
-    let cluster = cluster::by_id(at.tables, cluster_id(&command.cluster_id)?)?
-        .ok_or_else(|| Refusal::unknown_cluster())?;
+    let cluster =
+        cluster::by_id(at.tables, cluster_id(&command.cluster_id)?)?.ok_or_else(Refusal::unknown_cluster)?;
     if command.sequence > cluster.releases_made {
         return Err(Refusal::new(
             Kind::Retry,

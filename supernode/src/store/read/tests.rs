@@ -15,6 +15,7 @@ use crate::core::permission::Caller;
 use crate::core::refusal::Refusal;
 use crate::store::apply::Stop;
 use crate::store::apply::fixture::{Bench, KEEP_MILLIS, WINDOW_MILLIS};
+use crate::store::session;
 
 fn path(text: &str) -> RemotePath {
     text.parse().unwrap()
@@ -350,6 +351,11 @@ fn only_old_answered_sessions_are_up_for_forgetting() {
         let now = ClusterTime::from_millis(bench.now + later);
         forgettable(&bench.tables, now, Duration::from_millis(WINDOW_MILLIS), 10, 10).unwrap()
     };
+    assert!(
+        at(&bench, WINDOW_MILLIS + 60_001).is_empty(),
+        "the cluster does not know yet"
+    );
+    session::set_recorded(&bench.tables, aborted).unwrap();
     assert!(at(&bench, 0).is_empty());
     assert_eq!(at(&bench, WINDOW_MILLIS + 60_001), [aborted]);
     assert_eq!(
