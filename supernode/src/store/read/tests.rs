@@ -1,3 +1,5 @@
+//! What is shown, to whom, in which order, page by page.
+
 use common::ids::{UploadId, VersionId};
 use common::path::RemotePath;
 use common::time::ClusterTime;

@@ -1,3 +1,5 @@
+//! Users, passwords, keys, and requests that are repeated.
+
 use proto::names_log::v1 as log;
 use proto::names_log::v1::command::Body as Command;
 use proto::names_log::v1::reply::Body as Reply;

@@ -1,3 +1,5 @@
+//! The registry of clusters and its outbox.
+
 use proto::names_log::v1 as log;
 use proto::names_log::v1::command::Body as Command;
 

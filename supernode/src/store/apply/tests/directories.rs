@@ -1,3 +1,5 @@
+//! Directories: moved, deleted, emptied.
+
 use proto::names_log::v1 as log;
 use proto::names_log::v1::command::Body as Command;
 

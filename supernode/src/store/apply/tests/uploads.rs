@@ -1,3 +1,5 @@
+//! Upload sessions: one key, one session, one outcome.
+
 use common::ids::{UploadId, VersionId};
 use common::lifecycle::Session;
 use proto::names_log::v1 as log;
