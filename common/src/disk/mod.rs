@@ -451,15 +451,6 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Makes the content of a file durable which something else wrote (SQLite, a finished transfer).
-///
-/// # Errors
-/// What the operating system reports. The content must be taken for lost then.
-#[allow(clippy::disallowed_methods, reason = "this is the fsync module")]
-pub fn sync_file(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
 /// Renames `from` to `to` within one file system and makes the new entry durable.
 ///
 /// # Errors

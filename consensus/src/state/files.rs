@@ -74,13 +74,13 @@ impl Files {
     pub(crate) fn sync_current(&self) -> io::Result<()> {
         let current = self.current();
         let wal = with_suffix(&current, "-wal");
-        match sync_file(&wal) {
+        match sync_path(&wal) {
             Ok(()) => {}
             // SQLite removes the WAL only after everything in it is in the database and synced.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        sync_file(&current)?;
+        sync_path(&current)?;
         sync_directory(&self.directory)
     }
 
@@ -123,6 +123,10 @@ impl Files {
         }
         Ok(())
     }
+}
+
+fn sync_path(path: &Path) -> io::Result<()> {
+    sync_file(&std::fs::File::open(path)?)
 }
 
 pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -90,7 +90,7 @@ impl RaftService {
         }
         drop(file);
         let path = scratch.path().to_owned();
-        crate::log::blocking(move || common::disk::sync_file(&path)).await?;
+        crate::log::blocking(move || common::disk::sync_file(&std::fs::File::open(path)?)).await?;
         Ok(scratch)
     }
 }
