@@ -88,6 +88,8 @@ pub struct Limits {
     pub chunk_tries_max: u32,
     /// A control call that takes longer is tried elsewhere.
     pub call_timeout: Duration,
+    /// No further try of a control call begins after so long.
+    pub give_up_after: Duration,
     /// A data transfer that does not advance for so long has failed.
     pub data_stall_timeout: Duration,
     /// How long the outcome of a seal or abort is asked for before it is called unknown.
@@ -104,6 +106,7 @@ impl Default for Limits {
             plans_ahead_max: 16,
             chunk_tries_max: 8,
             call_timeout: Duration::from_secs(10),
+            give_up_after: Duration::from_secs(35),
             data_stall_timeout: Duration::from_secs(10),
             outcome_wait_max: Duration::from_secs(60),
         }

@@ -74,7 +74,9 @@ impl Fetched {
     fn add(&mut self, done: Done) {
         if let Some(hasher) = done.hasher {
             self.digests.insert(done.index, hasher.finish());
-            self.single = Some(hasher.finish_single());
+            if done.index == 0 {
+                self.single = Some(hasher.finish_single());
+            }
         }
         self.resumed += done.resumed;
     }

@@ -110,17 +110,17 @@ impl Check {
             return Ok(self);
         }
         let hashing = tokio::task::spawn_blocking(move || {
-            let mut hasher = self
-                .hasher
-                .take()
-                .unwrap_or_else(|| ChunkHasher::new(piece.offset()));
+            let begin = || ChunkHasher::new(piece.chunk.offset);
+            let mut hasher = self.hasher.take().unwrap_or_else(begin);
             for frame in &frames {
                 hasher.update(frame);
             }
             if piece.ends_chunk() {
                 self.wrong |= hasher.finish() != piece.chunk.digest;
                 self.digests.push(hasher.finish());
-                self.single = Some(hasher.finish_single());
+                if piece.chunk.index == 0 {
+                    self.single = Some(hasher.finish_single());
+                }
             } else {
                 self.hasher = Some(hasher);
             }

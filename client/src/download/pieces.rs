@@ -25,11 +25,6 @@ impl Piece {
     pub(super) fn ends_chunk(&self) -> bool {
         self.wanted.end == self.chunk.length
     }
-
-    /// Where in the file it begins.
-    pub(super) fn offset(&self) -> u64 {
-        self.chunk.offset + self.wanted.start
-    }
 }
 
 /// The pieces of `extent`, at most `piece_bytes` each. Pages of the manifest are fetched when they are needed. Ends

@@ -39,8 +39,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) of_leader: bool,
     /// How long the server may take on purpose (it waits for something).
     pub(crate) server_wait: Duration,
-    /// No further try begins after so long.
-    pub(crate) give_up_after: Duration,
+    /// No further try begins after so long; `None` for the configured time.
+    pub(crate) give_up_after: Option<Duration>,
 }
 
 impl<'a> Ask<'a> {
@@ -51,7 +51,7 @@ impl<'a> Ask<'a> {
             group,
             of_leader: false,
             server_wait: Duration::ZERO,
-            give_up_after: Duration::from_secs(35),
+            give_up_after: None,
         }
     }
 
@@ -112,6 +112,7 @@ impl Router {
         A: Future<Output = Result<Response<T>, Status>>,
     {
         let clock = &self.settings.seams.clock;
+        let give_up_after = ask.give_up_after.unwrap_or(self.settings.limits.give_up_after);
         let mut rounds = Rounds::new(clock.moment());
         loop {
             let Some(address) = rounds.pick(ask) else {
@@ -146,7 +147,7 @@ impl Router {
             tracing::debug!(call = ask.call, %address, %error, code = %error.code, "try failed");
             let now = clock.moment();
             match rounds.after(ask, &address, &error, now, &self.settings.seams.random) {
-                Some(wait) if now.since(rounds.begun) < ask.give_up_after => clock.sleep(wait).await,
+                Some(wait) if now.since(rounds.begun) < give_up_after => clock.sleep(wait).await,
                 _ => return rounds.end(ask, error),
             }
         }

@@ -24,8 +24,19 @@ pub(super) struct ChunkEnd {
     pub(super) length: u64,
     /// Its chaining value at its place in the file.
     pub(super) digest: Digest,
-    /// The digest of the file, should this be its only chunk.
-    pub(super) single: Digest,
+    /// The digest of the file, should this be its only chunk; `None` for all but the first.
+    pub(super) single: Option<Digest>,
+}
+
+impl ChunkEnd {
+    /// The end of the chunk at `offset` that went through `hasher`.
+    pub(super) fn of(offset: u64, length: u64, hasher: &ChunkHasher) -> Self {
+        Self {
+            length,
+            digest: hasher.finish(),
+            single: (offset == 0).then(|| hasher.finish_single()),
+        }
+    }
 }
 
 /// Where a chunk's bytes come from.
@@ -187,11 +198,7 @@ fn read_part(
             return;
         }
     }
-    let end = ChunkEnd {
-        length,
-        digest: hasher.finish(),
-        single: hasher.finish_single(),
-    };
+    let end = ChunkEnd::of(offset, length, &hasher);
     // Whoever gave up on the chunk does not need its digest.
     let _ = sender.blocking_send(Ok(Step::End(end)));
 }

@@ -327,7 +327,7 @@ impl Tally {
         let digests: Vec<_> = self.stored.values().map(|stored| stored.end.digest).collect();
         let digest = match self.stored.get(&0) {
             None => digest::empty(),
-            Some(only) if count == 1 => only.end.single,
+            Some(only) if count == 1 => only.end.single?,
             Some(_) => digest::combine(&digests)?,
         };
         Some(Content {

@@ -219,7 +219,7 @@ pub(super) async fn abort(
         async move { one.names().abort_upload(request).await }
     };
     let ask = Ask {
-        give_up_after,
+        give_up_after: Some(give_up_after),
         ..Ask::leader("abort upload", router.supernodes())
     };
     Standing::of(router.ask(ask, send).await.result?)

@@ -89,11 +89,7 @@ async fn read_rest(
         };
     }
     let hasher = hashing.finish().await?;
-    let end = ChunkEnd {
-        length,
-        digest: hasher.finish(),
-        single: hasher.finish_single(),
-    };
+    let end = ChunkEnd::of(offset, length, &hasher);
     held.send_modify(|held| held.end = Some(end));
     Ok(length == chunk_bytes)
 }
