@@ -1,6 +1,7 @@
 //! The handle to a group's member in this process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::ids::Epoch;
@@ -48,6 +49,11 @@ struct Inner<M: Machine> {
     status: watch::Receiver<GroupStatus>,
     /// Ends the loops.
     loops: Shutdown,
+    /// Given when the member has ended and its directory is free.
+    ended: Shutdown,
+    /// Whether someone is ending the member already.
+    ending: AtomicBool,
+    runtime: tokio::runtime::Handle,
     /// Locked until the files are closed.
     directory: Mutex<Option<Directory>>,
 }
@@ -136,6 +142,9 @@ impl<M: Machine> Group<M> {
                 reads: anywhere,
                 status,
                 loops,
+                ended: Shutdown::new(),
+                ending: AtomicBool::new(false),
+                runtime: tokio::runtime::Handle::current(),
                 directory: Mutex::new(Some(started.directory)),
                 settings,
             }),
@@ -151,8 +160,8 @@ impl<M: Machine> Group<M> {
             let failed = group.inner.ledger.roster.health.clone();
             tokio::select! {
                 () = group.inner.settings.shutdown.triggered() => group.shutdown().await,
-                () = group.inner.loops.triggered() => {}
-                () = failed.failed() => group.end().await,
+                () = group.inner.ended.triggered() => {}
+                () = failed.failed() => group.shutdown().await,
             }
         });
     }
@@ -279,11 +288,16 @@ impl<M: Machine> Group<M> {
     /// Hands the lead to another voter where there is one, and ends this member. Later calls get [`Error::Closed`].
     /// The directory is free once this returns.
     pub async fn shutdown(&self) {
-        if self.inner.loops.is_triggered() {
-            return;
+        if !self.inner.ending.swap(true, Ordering::SeqCst) {
+            let group = self.clone();
+            // A task of its own: a caller that goes away must not leave it half done.
+            self.inner.runtime.spawn(async move {
+                group.hand_over().await;
+                group.end().await;
+                group.inner.ended.trigger();
+            });
         }
-        self.hand_over().await;
-        self.end().await;
+        self.inner.ended.triggered().await;
     }
 
     async fn hand_over(&self) {

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-/// A WAL reset in SQLite up to 3.51.2 can corrupt a database.
+use crate::vfs;
+
+/// A WAL reset in SQLite up to 3.51.2 can corrupt a database; a loose library file can bring an old one back.
 const VERSION_MIN: i32 = 3_051_003;
 /// Statements kept prepared per connection.
 const STATEMENTS_MAX: usize = 256;
@@ -56,15 +58,22 @@ fn open(
             rusqlite::version()
         )));
     }
-    let connection = Connection::open_with_flags(path, flags).map_err(failure)?;
+    let connection = vfs::open(path, flags).map_err(failure)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     connection
         .busy_timeout(std::time::Duration::from_secs(10))
-        // A memory-mapped read turns a disk error into a signal that kills the process.
-        .and_then(|()| connection.pragma_update(None, "mmap_size", 0))
         .and_then(|()| tune(&connection))
         .map_err(failure)?;
     Ok(connection)
+}
+
+/// Opens an empty file for a copy of another database.
+pub(crate) fn open_copy(path: &Path) -> io::Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    open(path, flags, |connection| {
+        connection.pragma_update(None, "synchronous", "OFF")
+    })
 }
 
 /// Writes the WAL back into the database and empties it; for quiet moments.
@@ -78,12 +87,4 @@ pub(crate) fn checkpoint(connection: &Connection) -> io::Result<()> {
 /// SQLite's word for a failure of the disk or the database.
 pub(crate) fn failure(error: impl std::fmt::Display) -> io::Error {
     io::Error::other(format!("SQLite: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_library_in_use_is_recent() {
-        assert!(rusqlite::version_number() >= super::VERSION_MIN);
-    }
 }

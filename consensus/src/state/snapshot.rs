@@ -93,7 +93,7 @@ impl Pinned {
     /// Copies the file. Takes as long as reading and writing it; blocks the thread.
     pub(crate) fn copy(self) -> io::Result<Copy> {
         let file = Scratch::new(&self.directory, "outgoing");
-        let mut target = Connection::open(file.path()).map_err(failure)?;
+        let mut target = sqlite::open_copy(file.path())?;
         {
             let backup = Backup::new(&self.connection, &mut target).map_err(failure)?;
             loop {
