@@ -334,7 +334,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_together_is_named() {
-        let cases: [(&str, fn(&mut Config)); 5] = [
+        type Spoil = fn(&mut Config);
+        let cases: [(&str, Spoil); 5] = [
             ("voters", |config| config.voters = 2),
             ("voters", |config| config.voters = 1),
             ("cluster", |config| config.cluster = "Al pha".to_owned()),

@@ -1,30 +1,27 @@
 //! The handle through which everything is done.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::ids::{UploadId, VersionId};
 use common::path::RemotePath;
 
-use crate::download::{DownloadOptions, DownloadReport, Placement, Sink};
+use crate::download::{self, DownloadOptions, DownloadReport, Placement, Sink};
 use crate::error::Error;
 use crate::names::{
     DeleteOptions, Deleted, Entry, Installation, ListOptions, Login, NewUser, Pages, SearchQuery, User,
+    account, tree,
 };
+use crate::routing::Router;
 use crate::settings::Settings;
 use crate::update;
-use crate::upload::{ResumeState, Source, UploadKey, UploadOptions, UploadReceipt};
+use crate::upload::{self, ResumeState, Source, UploadKey, UploadOptions, UploadReceipt};
 
 /// A connection to an installation. Cloning is cheap; clones share connections and the login.
 ///
 /// Must be made and used inside a tokio runtime.
 #[derive(Clone)]
-pub struct Client(Arc<Settings>);
-
-fn soon<T>() -> Result<T, Error> {
-    Err(Error::Invalid("not yet available".to_owned()))
-}
+pub struct Client(Arc<Router>);
 
 impl Client {
     /// Finds a supernode that answers and learns of the others.
@@ -33,17 +30,19 @@ impl Client {
     /// `Unreachable` where none answers, `Tls` where the CA certificate is not one, `Protocol` where versions do
     /// not fit.
     pub async fn connect(settings: Settings) -> Result<Self, Error> {
-        Ok(Self(Arc::new(settings)))
+        let router = Router::new(settings)?;
+        router.hello().await?;
+        Ok(Self(Arc::new(router)))
     }
 
     /// The supernodes' control addresses as far as known, the leader first.
     pub fn supernodes(&self) -> Vec<String> {
-        self.0.supernodes.clone()
+        self.0.supernodes().order(true)
     }
 
     /// The token in use.
     pub fn token(&self) -> Option<String> {
-        self.0.token.clone()
+        self.0.token()
     }
 
     /// Exchanges a password for a token, which this client and its clones use from now on.
@@ -51,8 +50,7 @@ impl Client {
     /// # Errors
     /// `Denied` where user and password do not fit or the user is disabled.
     pub async fn login(&self, user: &str, password: &str) -> Result<Login, Error> {
-        let _ = (user, password);
-        soon()
+        account::login(&self.0, user, password).await
     }
 
     /// Who the token says the caller is.
@@ -60,7 +58,7 @@ impl Client {
     /// # Errors
     /// `Denied` without a valid token.
     pub async fn whoami(&self) -> Result<User, Error> {
-        soon()
+        account::whoami(&self.0).await
     }
 
     /// Admin: creates a user and the bucket of the same name.
@@ -68,8 +66,7 @@ impl Client {
     /// # Errors
     /// `Denied`, `Conflict` where the name is taken, `Invalid` for a bad name or password.
     pub async fn create_user(&self, user: NewUser) -> Result<User, Error> {
-        let _ = user;
-        soon()
+        account::create(&self.0, user).await
     }
 
     /// Admin: all users. Others: themselves.
@@ -77,7 +74,7 @@ impl Client {
     /// # Errors
     /// `Denied` without a valid token.
     pub async fn list_users(&self) -> Result<Vec<User>, Error> {
-        soon()
+        account::list(&self.0).await
     }
 
     /// Changes the caller's password (`user` is `None`), or as admin anyone's.
@@ -85,8 +82,7 @@ impl Client {
     /// # Errors
     /// `Denied`, `NotFound`, `Invalid` for a bad password.
     pub async fn set_password(&self, user: Option<&str>, password: &str) -> Result<User, Error> {
-        let _ = (user, password);
-        soon()
+        account::set_password(&self.0, user, password).await
     }
 
     /// Admin: forbids or allows a user to log in; tokens already issued are refused as well.
@@ -94,8 +90,7 @@ impl Client {
     /// # Errors
     /// `Denied`, `NotFound`.
     pub async fn set_user_enabled(&self, user: &str, enabled: bool) -> Result<User, Error> {
-        let _ = (user, enabled);
-        soon()
+        account::set_enabled(&self.0, user, enabled).await
     }
 
     /// What stands at `path`.
@@ -103,20 +98,17 @@ impl Client {
     /// # Errors
     /// `NotFound`, also where the caller may not know that it exists.
     pub async fn stat(&self, path: &RemotePath) -> Result<Entry, Error> {
-        let _ = path;
-        soon()
+        tree::stat(&self.0, path).await
     }
 
     /// The entries of the directory `path`, by pages; `/` lists the buckets which the caller may see.
     pub fn list(&self, path: &RemotePath, options: ListOptions) -> Pages {
-        let _ = (path, options);
-        Pages::new(Arc::new(|_| nothing()))
+        tree::list(&self.0, path, options)
     }
 
     /// Files below `path` that match, by pages.
     pub fn search(&self, path: &RemotePath, query: SearchQuery) -> Pages {
-        let _ = (path, query);
-        Pages::new(Arc::new(|_| nothing()))
+        tree::search(&self.0, path, query)
     }
 
     /// Moves a file, or with `recursive` a directory's content, to the trash.
@@ -124,8 +116,7 @@ impl Client {
     /// # Errors
     /// `NotFound`, `Denied`, `Conflict` where `if_version` is not current or a directory is not empty.
     pub async fn delete(&self, path: &RemotePath, options: DeleteOptions) -> Result<Deleted, Error> {
-        let _ = (path, options);
-        soon()
+        tree::delete(&self.0, path, options).await
     }
 
     /// Creates a directory and its missing parents; an existing directory is no error.
@@ -133,8 +124,7 @@ impl Client {
     /// # Errors
     /// `Denied`, `Conflict` where a file is in the way.
     pub async fn make_directory(&self, path: &RemotePath) -> Result<Entry, Error> {
-        let _ = path;
-        soon()
+        tree::make_directory(&self.0, path).await
     }
 
     /// Moves a file or directory within one bucket. `replace` allows to take the place of a file at `to`.
@@ -142,8 +132,7 @@ impl Client {
     /// # Errors
     /// `NotFound`, `Denied`, `Conflict` where `to` exists, `Invalid` across buckets.
     pub async fn rename(&self, from: &RemotePath, to: &RemotePath, replace: bool) -> Result<Entry, Error> {
-        let _ = (from, to, replace);
-        soon()
+        tree::rename(&self.0, from, to, replace).await
     }
 
     /// The whole installation: groups, leaders, nodes, space, durability in force.
@@ -151,7 +140,7 @@ impl Client {
     /// # Errors
     /// `Denied` without a valid token.
     pub async fn status(&self) -> Result<Installation, Error> {
-        soon()
+        tree::status(&self.0).await
     }
 
     /// Each chunk of a file and where its copies are.
@@ -159,8 +148,7 @@ impl Client {
     /// # Errors
     /// `NotFound`, `NotAFile`, `Unreachable` where no member of the file's cluster answers.
     pub async fn placement(&self, path: &RemotePath, version: Option<VersionId>) -> Result<Placement, Error> {
-        let _ = (path, version);
-        soon()
+        download::placement(&self.0, path, version).await
     }
 
     /// A new upload's key, for whoever wants to be able to retry an upload after losing this process.
@@ -168,7 +156,7 @@ impl Client {
     /// # Errors
     /// `Unreachable` where the names group's time cannot be learned.
     pub async fn upload_key(&self) -> Result<UploadKey, Error> {
-        soon()
+        upload::new_key(&self.0).await
     }
 
     /// Stores `source` at `to` as one new version: durable as the receipt says, visible wholly or not at all.
@@ -183,8 +171,7 @@ impl Client {
         to: &RemotePath,
         options: UploadOptions,
     ) -> Result<UploadReceipt, Error> {
-        let _ = (source, to, options);
-        soon()
+        Box::pin(upload::run(&self.0, source, to, options, BTreeMap::new())).await
     }
 
     /// Goes on with an upload that was interrupted or whose outcome is unknown: finds out how it ended, or hashes
@@ -199,8 +186,8 @@ impl Client {
         source: Source,
         options: UploadOptions,
     ) -> Result<UploadReceipt, Error> {
-        let _ = (state, source, options);
-        soon()
+        let (path, known, options) = state.restore(options)?;
+        Box::pin(upload::run(&self.0, source, &path, options, known)).await
     }
 
     /// Commits that an upload which is still open will never be published.
@@ -208,8 +195,7 @@ impl Client {
     /// # Errors
     /// `Refused` with code `E_PUBLISHED` where it was published already.
     pub async fn abort_upload(&self, upload: UploadId) -> Result<(), Error> {
-        let _ = upload;
-        soon()
+        upload::abort(&self.0, upload).await
     }
 
     /// Replaces the file at `path` in one step. With `if_match` only if that version is current.
@@ -238,21 +224,14 @@ impl Client {
         sink: Sink,
         options: DownloadOptions,
     ) -> Result<DownloadReport, Error> {
-        let _ = (path, sink, options);
-        soon()
+        Box::pin(download::run(&self.0, path, sink, options)).await
     }
-}
-
-type PageFuture = Pin<Box<dyn Future<Output = Result<(Vec<Entry>, String), Error>> + Send>>;
-
-fn nothing() -> PageFuture {
-    Box::pin(async { soon() })
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client")
-            .field("supernodes", &self.0.supernodes)
+            .field("supernodes", &self.supernodes())
             .finish_non_exhaustive()
     }
 }

@@ -21,7 +21,7 @@ pub enum Error {
         call: &'static str,
         /// What was answered.
         #[source]
-        source: RpcError,
+        source: Box<RpcError>,
     },
     /// No supernode, or no member of a cluster, could be reached.
     #[error("none of the {whom} answers: tried {}", tried.join(", "))]
@@ -32,7 +32,7 @@ pub enum Error {
         tried: Vec<String>,
         /// The last reason.
         #[source]
-        source: RpcError,
+        source: Box<RpcError>,
     },
     /// Not uploaded, and certain never to appear.
     #[error("the upload of {path} failed; nothing of it will appear")]
@@ -83,7 +83,7 @@ pub enum Error {
         tries: u32,
         /// The last reason.
         #[source]
-        source: RpcError,
+        source: Box<RpcError>,
     },
     /// No copy of a chunk could be read.
     #[error("chunk {index} of {path} cannot be read from any node{}", bad.iter().map(|bad| format!("; {bad}")).collect::<String>())]
@@ -173,6 +173,16 @@ impl Error {
             action,
             path: path.into(),
             source,
+        }
+    }
+
+    /// As it would travel.
+    pub(crate) fn into_rpc(self) -> RpcError {
+        match self {
+            Error::Call { source, .. } | Error::Unreachable { source, .. } => *source,
+            other => {
+                RpcError::new(other.kind(), other.code(), common::error::chain(&other)).hint(other.hint())
+            }
         }
     }
 

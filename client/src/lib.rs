@@ -8,6 +8,7 @@
 //!
 //! Read [`Client`] first, then [`upload`].
 
+mod buffer;
 mod client;
 mod error;
 mod progress;
@@ -15,8 +16,11 @@ mod settings;
 
 pub mod download;
 pub mod names;
+mod routing;
 pub mod update;
 pub mod upload;
+
+pub mod cli;
 
 pub use client::Client;
 pub use error::{BadCopy, Error};

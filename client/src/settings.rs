@@ -8,7 +8,7 @@ use common::time::Clock;
 use common::units::ByteCount;
 
 /// How to reach an installation, and as whom.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// Control addresses (`host:port`) of supernodes. Any one that answers is enough; it names the others.
     pub supernodes: Vec<String>,
@@ -35,6 +35,17 @@ impl Settings {
             seams: Seams::real(),
             limits: Limits::default(),
         }
+    }
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The token is a secret and stays out of logs.
+        f.debug_struct("Settings")
+            .field("supernodes", &self.supernodes)
+            .field("agent", &self.agent)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,6 +88,8 @@ pub struct Limits {
     pub chunk_tries_max: u32,
     /// A control call that takes longer is tried elsewhere.
     pub call_timeout: Duration,
+    /// No further try of a control call begins after so long.
+    pub give_up_after: Duration,
     /// A data transfer that does not advance for so long has failed.
     pub data_stall_timeout: Duration,
     /// How long the outcome of a seal or abort is asked for before it is called unknown.
@@ -93,6 +106,7 @@ impl Default for Limits {
             plans_ahead_max: 16,
             chunk_tries_max: 8,
             call_timeout: Duration::from_secs(10),
+            give_up_after: Duration::from_secs(35),
             data_stall_timeout: Duration::from_secs(10),
             outcome_wait_max: Duration::from_secs(60),
         }

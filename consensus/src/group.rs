@@ -1,29 +1,79 @@
 //! The handle to a group's member in this process.
 
-use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use common::ids::Epoch;
+use common::shutdown::Shutdown;
 use common::time::ClusterTime;
+use parking_lot::Mutex;
+use prost::Message;
 use proto::control::Routes;
-use tokio::sync::watch;
+use proto::raft::v1::raft_server::RaftServer;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::background::{leadership, presence::Presence, publish, upkeep, voters};
+use crate::desk::FrontDesk;
+use crate::directory::Directory;
 use crate::error::Error;
+use crate::ledger::Ledger;
+use crate::log::LogStore;
 use crate::machine::Machine;
+use crate::membership::Wanted;
+use crate::proposer::{self, Proposal};
+use crate::reads::{self, Anywhere, Gate};
+use crate::roster::Roster;
 use crate::settings::Settings;
-use crate::status::GroupStatus;
+use crate::start::{self, Started};
+use crate::state::StateMachine;
+use crate::status::{GroupStatus, Role};
+use crate::transport::{MESSAGE_BYTES_MAX, RaftService};
+
+/// How long a leader that ends waits for another to take the lead.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A cheap handle to this process's member of a group.
 pub struct Group<M: Machine> {
+    inner: Arc<Inner<M>>,
+}
+
+struct Inner<M: Machine> {
+    settings: Settings,
+    ledger: Ledger,
+    log: LogStore,
+    state: StateMachine,
+    service: RaftServer<RaftService>,
+    proposals: mpsc::Sender<Proposal<M::Reply>>,
+    reads: Gate,
     status: watch::Receiver<GroupStatus>,
-    machine: PhantomData<fn() -> M>,
+    /// Ends the loops.
+    loops: Shutdown,
+    /// Given when the member has ended and its directory is free.
+    ended: Shutdown,
+    /// Whether someone is ending the member already.
+    ending: AtomicBool,
+    runtime: tokio::runtime::Handle,
+    /// Locked until the files are closed.
+    directory: Mutex<Option<Directory>>,
 }
 
 impl<M: Machine> Clone for Group<M> {
     fn clone(&self) -> Self {
         Self {
-            status: self.status.clone(),
-            machine: PhantomData,
+            inner: Arc::clone(&self.inner),
         }
+    }
+}
+
+impl<M: Machine> std::fmt::Debug for Group<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let identity = &self.inner.ledger.roster.identity;
+        write!(
+            f,
+            "Group({} {} node {})",
+            identity.label, identity.cluster, identity.node
+        )
     }
 }
 
@@ -36,8 +86,84 @@ impl<M: Machine> Group<M> {
     /// Settings, the directory, or the group refusing us; see [`Error`].
     pub async fn open(settings: Settings, machine: M) -> Result<Self, Error> {
         settings.check()?;
-        drop(machine);
-        Err(Error::Closed)
+        match settings.runtime.clone() {
+            Some(runtime) => {
+                let opening = runtime.spawn(Self::open_here(settings, machine));
+                opening.await.map_err(Error::fatal)?
+            }
+            None => Self::open_here(settings, machine).await,
+        }
+    }
+
+    async fn open_here(settings: Settings, machine: M) -> Result<Self, Error> {
+        let started = start::start(&settings, machine).await?;
+        let roster = Arc::new(Roster {
+            raft: started.raft.clone(),
+            state: Arc::clone(&started.state.shared),
+            timekeeper: Arc::clone(&started.timekeeper),
+            identity: started.peers.identity.clone(),
+            health: started.health.clone(),
+            timings: settings.timings,
+        });
+        let ledger = Ledger {
+            raft: started.raft.clone(),
+            roster,
+            clock: settings.clock.clone(),
+            timeout: settings.timings.propose_timeout,
+        };
+        let (here, anywhere) = open_gates(&settings, &ledger, &started);
+        let (proposals, waiting) = mpsc::channel(settings.limits.proposals_waiting_max);
+        let loops = Shutdown::new();
+        spawn(&loops, proposer::run(waiting, ledger.clone(), settings.limits));
+        let status = spawn_loops(&settings, &ledger, &started, &loops);
+        let service = RaftService {
+            role: settings.role.clone(),
+            raft: started.raft,
+            state: Arc::clone(&started.state.shared),
+            peers: started.peers,
+            timekeeper: started.timekeeper,
+            desk: Arc::new(FrontDesk {
+                ledger: ledger.clone(),
+                here,
+                members_max: settings.limits.members_max,
+            }),
+            receiving: Arc::new(Semaphore::new(1)),
+        };
+        let service = RaftServer::new(service)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let group = Self {
+            inner: Arc::new(Inner {
+                ledger,
+                log: started.log,
+                state: started.state,
+                service,
+                proposals,
+                reads: anywhere,
+                status,
+                loops,
+                ended: Shutdown::new(),
+                ending: AtomicBool::new(false),
+                runtime: tokio::runtime::Handle::current(),
+                directory: Mutex::new(Some(started.directory)),
+                settings,
+            }),
+        };
+        group.end_when_told();
+        Ok(group)
+    }
+
+    /// Ends the member when the process ends, or when it has failed.
+    fn end_when_told(&self) {
+        let group = self.clone();
+        tokio::spawn(async move {
+            let failed = group.inner.ledger.roster.health.clone();
+            tokio::select! {
+                () = group.inner.settings.shutdown.triggered() => group.shutdown().await,
+                () = group.inner.ended.triggered() => {}
+                () = failed.failed() => group.shutdown().await,
+            }
+        });
     }
 
     /// Proposes `command`; returns what [`Machine::apply`] replied once it is committed and applied here. Dropping the
@@ -46,8 +172,7 @@ impl<M: Machine> Group<M> {
     /// # Errors
     /// [`Error::NotLeader`], [`Error::Busy`], [`Error::Retry`]: nothing happened. [`Error::OutcomeUnknown`]: it may have.
     pub async fn propose(&self, command: M::Command) -> Result<M::Reply, Error> {
-        drop(command);
-        Err(Error::Closed)
+        self.put(None, &command).await
     }
 
     /// As [`Group::propose`], but the command is refused when its turn comes to be applied under any other epoch.
@@ -55,8 +180,41 @@ impl<M: Machine> Group<M> {
     /// # Errors
     /// As [`Group::propose`], and [`Error::Stale`].
     pub async fn propose_in(&self, epoch: Epoch, command: M::Command) -> Result<M::Reply, Error> {
-        drop((epoch, command));
-        Err(Error::Closed)
+        self.put(Some(epoch), &command).await
+    }
+
+    async fn put(&self, epoch: Option<Epoch>, command: &M::Command) -> Result<M::Reply, Error> {
+        self.inner.ledger.leading()?;
+        let bytes = command.encoded_len();
+        let limit_bytes = self.inner.settings.limits.command_bytes_max;
+        if bytes > limit_bytes {
+            return Err(Error::TooLarge { bytes, limit_bytes });
+        }
+        let (reply, outcome) = oneshot::channel();
+        let proposal = Proposal {
+            epoch,
+            body: command.encode_to_vec().into(),
+            reply,
+        };
+        self.inner
+            .proposals
+            .try_send(proposal)
+            .map_err(|refused| match refused {
+                mpsc::error::TrySendError::Full(_) => Error::Busy,
+                mpsc::error::TrySendError::Closed(_) => self.gone(),
+            })?;
+        outcome.await.map_err(|_| self.unknown())?
+    }
+
+    fn gone(&self) -> Error {
+        let health = &self.inner.ledger.roster.health;
+        health.check().err().unwrap_or(Error::Closed)
+    }
+
+    /// The member ended with the command in its hands.
+    fn unknown(&self) -> Error {
+        let health = &self.inner.ledger.roster.health;
+        health.check().err().unwrap_or(Error::OutcomeUnknown)
     }
 
     /// Runs `query` on tables that hold everything acknowledged anywhere before this call: linearizable, on any member.
@@ -69,11 +227,29 @@ impl<M: Machine> Group<M> {
         T: Send + 'static,
         F: FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        drop(query);
-        Err(Error::Closed)
+        self.barrier().await?;
+        self.read_local(query).await
     }
 
-    /// Runs `query` on whatever is applied here, which may be old.
+    /// Resolves once everything acknowledged anywhere before this call is applied here: several
+    /// [`Group::read_local`] after it are as good as one [`Group::read`] each.
+    ///
+    /// # Errors
+    /// As [`Group::read`].
+    pub async fn barrier(&self) -> Result<(), Error> {
+        self.inner.ledger.roster.health.check()?;
+        let index = self.inner.reads.index().await?;
+        let mut position = self.inner.state.shared.position.subscribe();
+        let applied = position.wait_for(|applied| applied.index().get() >= index);
+        let limit = self.inner.settings.timings.read_timeout;
+        match self.inner.settings.clock.timeout(limit, applied).await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(_)) => Err(self.gone()),
+            None => Err(Error::retry("this member lags behind")),
+        }
+    }
+
+    /// Runs `query` on whatever is applied here, which may be old, and after a power cut older than it was before.
     ///
     /// # Errors
     /// [`Error::Busy`], [`Error::Query`].
@@ -82,32 +258,138 @@ impl<M: Machine> Group<M> {
         T: Send + 'static,
         F: FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        drop(query);
-        Err(Error::Closed)
+        self.inner.ledger.roster.health.check()?;
+        self.inner.state.shared.readers.run(query).await
     }
 
     /// What this member knows now.
     pub fn status(&self) -> GroupStatus {
-        self.status.borrow().clone()
+        self.inner.ledger.roster.status()
     }
 
     /// Changes of [`Group::status`]; `applied` and `now` are brought up to date several times a second only.
     pub fn watch(&self) -> watch::Receiver<GroupStatus> {
-        self.status.clone()
+        self.inner.status.clone()
     }
 
     /// The group's time as far as it is known here: on the leader it goes on between commits, elsewhere it follows the
     /// heartbeats. Never above what a later leader stamps.
     pub fn now(&self) -> ClusterTime {
-        self.status.borrow().now
+        self.inner.ledger.roster.timekeeper.now()
     }
 
     /// `routes` and the service that the other members speak to (`raft.proto`). It checks each caller's certificate
     /// for `settings.role`.
+    #[must_use]
     pub fn routes(&self, routes: Routes) -> Routes {
-        routes
+        routes.with(self.inner.service.clone())
     }
 
     /// Hands the lead to another voter where there is one, and ends this member. Later calls get [`Error::Closed`].
-    pub async fn shutdown(&self) {}
+    /// The directory is free once this returns.
+    pub async fn shutdown(&self) {
+        if !self.inner.ending.swap(true, Ordering::SeqCst) {
+            let group = self.clone();
+            // A task of its own: a caller that goes away must not leave it half done.
+            self.inner.runtime.spawn(async move {
+                group.hand_over().await;
+                group.end().await;
+                group.inner.ended.trigger();
+            });
+        }
+        self.inner.ended.triggered().await;
+    }
+
+    async fn hand_over(&self) {
+        let status = self.status();
+        if status.role != Role::Leader || status.epoch.is_none() {
+            return;
+        }
+        let next = voters::next_leader(&self.inner.ledger);
+        let Some(next) = next else {
+            return;
+        };
+        let raft = &self.inner.ledger.raft;
+        if raft.trigger().transfer_leader(next).await.is_err() {
+            return;
+        }
+        let mut watch = self.watch();
+        let handed = watch.wait_for(|status| status.role != Role::Leader);
+        let clock = &self.inner.settings.clock;
+        if clock.timeout(HAND_OVER_TIMEOUT, handed).await.is_none() {
+            tracing::debug!("nobody took the lead in time");
+        }
+    }
+
+    async fn end(&self) {
+        self.inner.loops.trigger();
+        // Its own task may have ended already, with the reason that `health` holds.
+        let _ = self.inner.ledger.raft.shutdown().await;
+        self.inner.log.close().await;
+        self.inner.state.close().await;
+        drop(self.inner.directory.lock().take());
+    }
+}
+
+/// The gate that confirms here, and the one that confirms wherever the leader is.
+fn open_gates(settings: &Settings, ledger: &Ledger, started: &Started) -> (Gate, Gate) {
+    let (limit, waiting_max) = (settings.timings.read_timeout, settings.limits.reads_waiting_max);
+    let confirming = ledger.clone();
+    let here = Gate::open(waiting_max, move || {
+        let ledger = confirming.clone();
+        async move { reads::confirm_leading(&ledger, limit).await }
+    });
+    let anywhere = Arc::new(Anywhere {
+        ledger: ledger.clone(),
+        peers: Arc::clone(&started.peers),
+        here: here.clone(),
+        limit,
+    });
+    let anywhere = Gate::open(waiting_max, move || {
+        let anywhere = Arc::clone(&anywhere);
+        async move { anywhere.confirm().await }
+    });
+    (here, anywhere)
+}
+
+fn spawn_loops(
+    settings: &Settings,
+    ledger: &Ledger,
+    started: &Started,
+    loops: &Shutdown,
+) -> watch::Receiver<GroupStatus> {
+    let timings = settings.timings;
+    let wanted = Wanted {
+        voters: settings.voters,
+        alive_within: timings.election_max * 2,
+        away_after: timings.voter_replace_after,
+    };
+    let presence = Presence {
+        ledger: ledger.clone(),
+        peers: Arc::clone(&started.peers),
+        record: settings.record.clone(),
+        join: settings.join.clone(),
+        founder_nonce: started.founder_nonce.clone(),
+    };
+    let upkeep = upkeep::run(
+        ledger.clone(),
+        started.log.clone(),
+        started.state.clone(),
+        settings.limits,
+    );
+    let (status, watched) = watch::channel(ledger.roster.status());
+    let publish = publish::run(Arc::clone(&ledger.roster), status, settings.clock.clone());
+    spawn(loops, leadership::run(ledger.clone()));
+    spawn(loops, leadership::tick(ledger.clone(), timings.tick));
+    spawn(loops, voters::run(ledger.clone(), wanted));
+    spawn(loops, presence.run());
+    spawn(loops, upkeep);
+    // Goes on to the end of Raft, to publish that too.
+    tokio::spawn(publish);
+    watched
+}
+
+fn spawn(loops: &Shutdown, work: impl Future<Output = ()> + Send + 'static) {
+    let loops = loops.clone();
+    tokio::spawn(async move { loops.guard(work).await });
 }

@@ -17,6 +17,30 @@ pub mod status;
 pub mod error;
 pub mod group;
 
+mod directory;
+mod start;
+
+mod schema;
+mod sqlite;
+
+mod log;
+mod state;
+
+mod engine;
+mod transport;
+
+mod cluster_time;
+mod ledger;
+mod proposer;
+mod reads;
+
+mod health;
+mod roster;
+
+mod background;
+mod desk;
+mod membership;
+
 pub use error::Error;
 pub use group::Group;
 pub use machine::{Applying, Machine};

@@ -90,6 +90,36 @@ pub mod raft {
     }
 }
 
+/// Internal: the commands of a cluster's Raft log.
+pub mod cluster_log {
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction
+    )]
+    pub mod v1 {
+        //! Generated from `cluster_log.proto`.
+        tonic::include_proto!("dbfs.cluster_log.v1");
+    }
+}
+
+/// Internal: the commands of the names group's Raft log.
+pub mod names_log {
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction
+    )]
+    pub mod v1 {
+        //! Generated from `names_log.proto`.
+        tonic::include_proto!("dbfs.names_log.v1");
+    }
+}
+
 /// What every service says when a call fails.
 pub mod detail {
     #[allow(
@@ -109,6 +139,15 @@ pub mod detail {
 pub const PROTOCOL_VERSION: u32 = 1;
 /// See [`PROTOCOL_VERSION`].
 pub const PROTOCOL_VERSION_MIN: u32 = 1;
+
+/// Metadata key of a client's token: `Bearer TOKEN`.
+pub const AUTHORIZATION_HEADER: &str = "authorization";
+/// Metadata key of a request that must not be applied twice although its answer was lost (deletions, moves, changes of
+/// users): 32 hexadecimal digits, chosen once and kept for the retries (P4). Uploads carry theirs in `OpenUpload`.
+pub const IDEMPOTENCY_KEY_HEADER: &str = "dbfs-idempotency-key";
+/// Metadata key beside [`IDEMPOTENCY_KEY_HEADER`]: when the key was chosen, in decimal milliseconds of the time in
+/// `HelloReply`. A key older than the dedupe window is refused.
+pub const IDEMPOTENCY_BORN_HEADER: &str = "dbfs-idempotency-born-millis";
 
 /// The largest gRPC message of the control plane: a seal of the largest version fits.
 pub const CONTROL_MESSAGE_BYTES_MAX: usize = 32 << 20;

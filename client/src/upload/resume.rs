@@ -5,8 +5,13 @@ use std::sync::Arc;
 
 use common::path::RemotePath;
 use parking_lot::Mutex;
+use prost::Message;
+use proto::bulk::receipt::Receipt;
+use proto::files::v1 as files;
 
-use super::{Condition, UploadKey};
+use super::session::Session;
+use super::{Condition, UploadKey, UploadOptions};
+use crate::error::Error;
 
 /// Everything that resuming needs beside the source. Serialisable (JSON): whoever wants to resume across processes
 /// stores it, as a secret of the user's, and drops it once the upload is done.
@@ -51,6 +56,38 @@ impl std::fmt::Debug for Checkpoint {
     }
 }
 
+impl Checkpoint {
+    /// The upload was opened; `known` receipts are taken along.
+    pub(super) fn begin(
+        &self,
+        key: UploadKey,
+        session: &Session,
+        options: &UploadOptions,
+        known: &BTreeMap<u32, Receipt>,
+    ) {
+        let receipts = known
+            .iter()
+            .map(|(index, receipt)| (*index, encode(receipt)))
+            .collect();
+        *self.0.lock() = Some(ResumeState {
+            format: FORMAT,
+            key,
+            path: session.path.to_string(),
+            condition: options.condition,
+            metadata: options.metadata.clone(),
+            chunk_bytes: session.chunk_bytes,
+            receipts,
+        });
+    }
+
+    /// A chunk was acknowledged.
+    pub(super) fn add(&self, index: u32, receipt: &Receipt) {
+        if let Some(state) = self.0.lock().as_mut() {
+            state.receipts.insert(index, encode(receipt));
+        }
+    }
+}
+
 impl ResumeState {
     /// Where the upload goes.
     ///
@@ -58,5 +95,116 @@ impl ResumeState {
     /// The text is not a path: the state was damaged.
     pub fn remote_path(&self) -> Result<RemotePath, common::path::Error> {
         self.path.parse()
+    }
+
+    /// The path, the receipts, and `options` with what the upload began with.
+    pub(crate) fn restore(
+        &self,
+        options: UploadOptions,
+    ) -> Result<(RemotePath, BTreeMap<u32, Receipt>, UploadOptions), Error> {
+        let damaged = |what: &str| Error::NotResumable(format!("its saved state {what}"));
+        if self.format != FORMAT {
+            return Err(damaged("has a format that this build does not know"));
+        }
+        let path = self.remote_path().map_err(|_| damaged("names no path"))?;
+        let receipts = self.receipts.iter().map(|(index, text)| {
+            let receipt = decode(text).filter(|receipt| receipt.statement.index == *index);
+            receipt.map(|receipt| (*index, receipt))
+        });
+        let receipts = receipts
+            .collect::<Option<_>>()
+            .ok_or_else(|| damaged("is damaged"))?;
+        let options = UploadOptions {
+            condition: self.condition,
+            metadata: self.metadata.clone(),
+            key: Some(self.key),
+            ..options
+        };
+        Ok((path, receipts, options))
+    }
+}
+
+/// The format of a [`ResumeState`] as this build writes it.
+const FORMAT: u32 = 1;
+
+fn encode(receipt: &Receipt) -> String {
+    let bytes = files::ChunkReceipt::from(receipt).encode_to_vec();
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+            for half in [byte >> 4, byte & 15] {
+                text.push(char::from_digit(half.into(), 16).unwrap_or('0'));
+            }
+            text
+        })
+}
+
+fn decode(text: &str) -> Option<Receipt> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
+    let digit = |half: u8| char::from(half).to_digit(16);
+    let bytes: Option<Vec<u8>> = pairs
+        .iter()
+        .map(|[high, low]| u8::try_from(digit(*high)? << 4 | digit(*low)?).ok())
+        .collect();
+    let wire = files::ChunkReceipt::decode(bytes?.as_slice()).ok()?;
+    Receipt::try_from(&wire).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::ids::{AttemptId, Digest, IdempotencyKey, UploadNumber, VersionId};
+    use common::time::ClusterTime;
+    use proto::bulk::receipt::Statement;
+
+    fn state() -> ResumeState {
+        let receipt = Receipt {
+            statement: Statement {
+                upload: UploadNumber::new(1),
+                version: VersionId::new(2),
+                index: 3,
+                attempt: AttemptId::default(),
+                length: 5,
+                digest: Digest::new([0xf7; 32]),
+            },
+            copies: Vec::new(),
+        };
+        ResumeState {
+            format: FORMAT,
+            key: UploadKey {
+                key: IdempotencyKey::new([7; 16]),
+                born: ClusterTime::from_millis(9),
+            },
+            path: "/me/f".to_owned(),
+            condition: Condition::Version(VersionId::new(4)),
+            metadata: BTreeMap::new(),
+            chunk_bytes: 1 << 20,
+            receipts: BTreeMap::from([(3, encode(&receipt))]),
+        }
+    }
+
+    #[test]
+    fn a_state_survives_its_file() {
+        let text = serde_json::to_string(&state()).unwrap();
+        let read: ResumeState = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, state());
+        let (path, receipts, options) = read.restore(UploadOptions::default()).unwrap();
+        assert_eq!(path.as_str(), "/me/f");
+        assert_eq!(receipts[&3].statement.digest, Digest::new([0xf7; 32]));
+        assert_eq!(options.condition, Condition::Version(VersionId::new(4)));
+    }
+
+    #[test]
+    fn damaged_states_are_refused() {
+        let mut damaged = [state(), state(), state()];
+        damaged[0].format = 2;
+        damaged[1].path = "me".to_owned();
+        damaged[2].receipts.insert(4, "zz".to_owned());
+        for state in damaged {
+            let result = state.restore(UploadOptions::default());
+            assert!(matches!(result, Err(Error::NotResumable(_))));
+        }
     }
 }

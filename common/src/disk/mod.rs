@@ -433,6 +433,15 @@ impl Health {
     }
 }
 
+/// Makes the content and length of an open file durable, for files outside of data directories.
+///
+/// # Errors
+/// What the operating system reports. The content may or may not survive a power cut then.
+#[allow(clippy::disallowed_methods, reason = "this is the fsync module")]
+pub fn sync_file(file: &std::fs::File) -> io::Result<()> {
+    file.sync_all()
+}
+
 /// Makes the entries of a directory durable: file creations, renames and removals in it.
 ///
 /// # Errors

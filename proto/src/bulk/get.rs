@@ -20,7 +20,8 @@ pub struct Get<'c> {
     request: RequestNumber,
     attempt: AttemptId,
     next_block: u64,
-    /// The end of the range, rounded up to a whole block.
+    /// The end of the range, in bytes, and rounded up to a whole block.
+    end: u64,
     end_block: u64,
     chunk_length: Option<u64>,
 }
@@ -60,6 +61,7 @@ impl Connection {
             request: number,
             attempt: request.attempt,
             next_block: request.offset / BLOCK_BYTES as u64,
+            end,
             end_block: end.div_ceil(BLOCK_BYTES as u64),
             chunk_length: None,
         })
@@ -83,7 +85,7 @@ impl Get<'_> {
         let frame = self.connection.answer("send the next blocks", limit).await?;
         if frame.frame_type == FrameType::GetEnd {
             let end: GetEnd = frame.decode().map_err(malformed)?;
-            if self.next_block != self.end_block {
+            if self.next_block != self.end_block || end.chunk_length < self.end {
                 return Err(malformed(Malformed::Lengths));
             }
             self.chunk_length = Some(end.chunk_length);

@@ -42,14 +42,14 @@ impl Connection {
 }
 
 impl Put<'_> {
-    /// Sends the next blocks: `data` of 1 to [`DATA_BYTES_MAX`] bytes, whole blocks but for the last of the chunk, and
-    /// a checksum for every block ([`blocks::checksums`]). Returns when the stream has taken them. Must not be dropped
+    /// Sends the next blocks: exactly [`DATA_BYTES_MAX`] bytes, or fewer at the end of the chunk, and a checksum for
+    /// every block ([`blocks::checksums`]). Returns when the stream has taken them. Must not be dropped
     /// before it ends; the put and its connection would be.
     ///
     /// # Errors
     /// The connection broke, a node failed or was too slow, or the blocks do not follow the last.
     pub async fn send(&mut self, data: &[u8], checksums: &[u64]) -> Result<(), Error> {
-        let follows = self.length.is_multiple_of(BLOCK_BYTES as u64)
+        let follows = self.length.is_multiple_of(DATA_BYTES_MAX as u64)
             && (1..=DATA_BYTES_MAX).contains(&data.len())
             && blocks::count(data.len()) == checksums.len();
         let first_block = u32::try_from(self.length / BLOCK_BYTES as u64);

@@ -188,6 +188,11 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         }
     }
 
+    /// The stream, for other use; what was gathered and not written is lost.
+    pub fn into_inner(self) -> W {
+        self.inner
+    }
+
     /// Gathers the bytes with which the stream begins.
     pub fn preface(&mut self) {
         self.gathered.extend_from_slice(PREFACE);

@@ -1,0 +1,166 @@
+//! Tables of the cluster's state machine. A change adds a version here and a migration; nothing is ever reinterpreted
+//! (P12).
+//!
+//! States are the codes of [`common::lifecycle`]; ids and times are `INTEGER` (a `u64` stored by its bits), attempts,
+//! disk ids and digests are `BLOB`. Disks are numbered, so that a replica's row is small: replicas are what there is
+//! most of. Which versions hold a chunk is found without an index on every manifest row: a chunk knows the place that
+//! made it, and only rows that share it from another version are indexed by attempt.
+
+use rusqlite::types::FromSqlError;
+use rusqlite::{Connection, Transaction};
+
+/// The version of the tables that this build writes.
+pub const VERSION: u32 = 1;
+
+const TABLES: &str = "
+CREATE TABLE counters (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE notices (
+    name TEXT PRIMARY KEY,
+    text TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE nodes (
+    node_id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    control TEXT NOT NULL,
+    data TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    host TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    changed_millis INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE disks (
+    disk INTEGER PRIMARY KEY,
+    node_id INTEGER NOT NULL,
+    disk_id BLOB NOT NULL,
+    present INTEGER NOT NULL,
+    replicas INTEGER NOT NULL,
+    UNIQUE (node_id, disk_id)
+) STRICT;
+
+CREATE TABLE uploads (
+    number INTEGER PRIMARY KEY,
+    upload_id INTEGER NOT NULL UNIQUE,
+    state INTEGER NOT NULL,
+    chunk_bytes INTEGER NOT NULL,
+    heard_millis INTEGER NOT NULL,
+    ended_millis INTEGER
+) STRICT;
+CREATE INDEX uploads_open ON uploads (heard_millis) WHERE state = 1;
+CREATE INDEX uploads_ended ON uploads (ended_millis) WHERE ended_millis IS NOT NULL;
+
+CREATE TABLE versions (
+    version INTEGER PRIMARY KEY,
+    number INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    chunk_bytes INTEGER NOT NULL,
+    chunk_count INTEGER NOT NULL,
+    modified_wall_millis INTEGER NOT NULL,
+    refused_code TEXT NOT NULL DEFAULT '',
+    refused_message TEXT NOT NULL DEFAULT '',
+    marking INTEGER NOT NULL DEFAULT 0,
+    marked_to INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX versions_sealed ON versions (version) WHERE state = 1;
+CREATE INDEX versions_marking ON versions (version) WHERE marking = 1;
+
+CREATE TABLE manifest (
+    version INTEGER NOT NULL,
+    idx INTEGER NOT NULL,
+    attempt BLOB NOT NULL,
+    shared INTEGER NOT NULL,
+    PRIMARY KEY (version, idx)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX manifest_shared ON manifest (attempt) WHERE shared = 1;
+
+CREATE TABLE chunks (
+    attempt BLOB PRIMARY KEY,
+    version INTEGER NOT NULL,
+    idx INTEGER NOT NULL,
+    length INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    state INTEGER NOT NULL,
+    deadline_millis INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX chunks_marked ON chunks (deadline_millis) WHERE state = 2;
+
+CREATE TABLE replicas (
+    attempt BLOB NOT NULL,
+    disk INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    PRIMARY KEY (attempt, disk)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE drops (
+    disk INTEGER NOT NULL,
+    attempt BLOB NOT NULL,
+    due_millis INTEGER NOT NULL,
+    PRIMARY KEY (disk, attempt)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE outcomes_unreported (version INTEGER PRIMARY KEY) STRICT;
+CREATE TABLE abandons_unreported (upload_id INTEGER PRIMARY KEY) STRICT;
+
+CREATE TABLE keys (
+    key_id INTEGER PRIMARY KEY,
+    secret BLOB NOT NULL,
+    made_millis INTEGER NOT NULL
+) STRICT;
+";
+
+/// Brings the tables to [`VERSION`].
+///
+/// # Errors
+/// SQLite's; or the tables are of a newer build.
+pub fn migrate(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let found = read_version(transaction)?;
+    match found {
+        0 => {
+            transaction.execute_batch(TABLES)?;
+            transaction.execute(
+                "INSERT INTO counters (name, value) VALUES ('schema', ?1)",
+                [VERSION],
+            )?;
+            Ok(())
+        }
+        VERSION => Ok(()),
+        newer => Err(FromSqlError::OutOfRange(i64::from(newer)).into()),
+    }
+}
+
+fn read_version(connection: &Connection) -> rusqlite::Result<u32> {
+    let there: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'counters')",
+        [],
+        |row| row.get(0),
+    )?;
+    if !there {
+        return Ok(0);
+    }
+    connection.query_row("SELECT value FROM counters WHERE name = 'schema'", [], |row| {
+        row.get(0)
+    })
+}
+
+/// A number as SQLite stores it: by its bits.
+pub(super) const fn to_sql(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+/// The inverse of [`to_sql`].
+pub(super) const fn from_sql(stored: i64) -> u64 {
+    stored.cast_unsigned()
+}
+
+/// A stored value that no build of ours wrote.
+pub(super) fn corrupt(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    FromSqlError::Other(Box::new(error)).into()
+}

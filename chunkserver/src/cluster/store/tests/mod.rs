@@ -1,0 +1,5 @@
+//! The state machine under test: `log` drives it, `commands` tries each command, `reclaim` tries any order of them.
+
+mod commands;
+mod log;
+mod reclaim;

@@ -1,0 +1,223 @@
+//! Many transfers at once: several small files in parallel, few large ones, one total for the person who waits.
+//!
+//! Invariant: one file that fails stops no other; what was done and what was not is told in the end (exit 9).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::units::ByteCount;
+use futures::StreamExt;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::context::Context;
+use super::failure::Failure;
+use super::human;
+use super::meter::{Meter, Reading};
+use crate::Progress;
+
+/// Files above this size use the whole path by themselves, so that only few of them go at once.
+const LARGE_FROM: ByteCount = ByteCount::mib(64);
+const LARGE_AT_ONCE_MAX: usize = 2;
+/// What `-j` may be at most.
+pub(super) const PARALLEL_MAX: u64 = 64;
+
+/// One file to be moved.
+#[derive(Clone, Debug)]
+pub(super) struct Job<T> {
+    /// What a person calls it.
+    pub name: String,
+    /// Its size, where known.
+    pub size: Option<u64>,
+    /// What the transfer needs.
+    pub work: T,
+}
+
+/// How a fleet of transfers ended.
+#[derive(Debug)]
+pub(super) struct Outcome<R> {
+    /// What was moved.
+    pub done: Vec<R>,
+    /// What was not: names and reasons.
+    pub failed: Vec<(String, Failure)>,
+}
+
+impl<R> Outcome<R> {
+    /// The failure of the whole, if anything failed: that of the one file, or a partial one.
+    pub(super) fn failure(&self, verb: &str) -> Option<Failure> {
+        let total = self.done.len() + self.failed.len();
+        let (_, first) = self.failed.first()?;
+        Some(Failure::partial(verb, self.failed.len(), total, first))
+    }
+}
+
+/// What all transfers together have moved.
+struct Tally {
+    verb: &'static str,
+    files: usize,
+    total: Option<u64>,
+    files_done: AtomicU64,
+    bytes_done: AtomicU64,
+    /// The transfers under way, by job.
+    active: Mutex<BTreeMap<usize, (String, Progress)>>,
+}
+
+impl Tally {
+    fn reading(&self) -> Reading {
+        let active = self.active.lock();
+        let moving: u64 = active
+            .values()
+            .map(|(_, progress)| progress.now().bytes_done)
+            .sum();
+        // A stream's total is known only at its end.
+        let only = active.values().next().filter(|_| self.files == 1);
+        let name = match (self.files, active.values().next()) {
+            (1, Some((name, _))) => name.clone(),
+            (_, Some((name, _))) => {
+                format!(
+                    "{} {}/{} {name}",
+                    self.verb,
+                    self.files_done.load(Ordering::Relaxed),
+                    self.files
+                )
+            }
+            (_, None) => self.verb.to_owned(),
+        };
+        Reading {
+            name,
+            done: self.bytes_done.load(Ordering::Relaxed) + moving,
+            total: self
+                .total
+                .or_else(|| only.and_then(|(_, progress)| progress.now().bytes_total)),
+        }
+    }
+}
+
+/// Runs `transfer` for every job, at most `parallel` at once, with one meter for all. `told` sees each success as it
+/// happens, in the order of their ends; an error of `told` (the output is gone) stops what has not begun.
+///
+/// # Errors
+/// That of `told`. Failures of single jobs are in the outcome.
+pub(super) async fn run<T, R, F, Fut>(
+    context: &Context,
+    verb: &'static str,
+    jobs: Vec<Job<T>>,
+    parallel: u64,
+    transfer: F,
+    mut told: impl FnMut(&R) -> Result<(), Failure>,
+) -> Result<Outcome<R>, Failure>
+where
+    F: Fn(T, Progress) -> Fut,
+    Fut: Future<Output = Result<R, Failure>>,
+{
+    let tally = Arc::new(Tally {
+        verb,
+        files: jobs.len(),
+        total: jobs.iter().map(|job| job.size).sum(),
+        files_done: AtomicU64::new(0),
+        bytes_done: AtomicU64::new(0),
+        active: Mutex::new(BTreeMap::new()),
+    });
+    let meter = Meter::start(&context.console, &context.seams.clock, {
+        let tally = Arc::clone(&tally);
+        move || tally.reading()
+    });
+    let large = Semaphore::new(LARGE_AT_ONCE_MAX);
+    let width = usize::try_from(parallel.clamp(1, PARALLEL_MAX)).unwrap_or(1);
+    let runs = jobs.into_iter().enumerate().map(|(index, job)| {
+        let (tally, large, transfer) = (&tally, &large, &transfer);
+        async move {
+            let result = one(
+                context,
+                tally,
+                large,
+                transfer,
+                index,
+                job.work,
+                (&job.name, job.size),
+            )
+            .await;
+            (job.name, result)
+        }
+    });
+    let mut ends = futures::stream::iter(runs).buffer_unordered(width);
+    let mut outcome = Outcome {
+        done: Vec::new(),
+        failed: Vec::new(),
+    };
+    while let Some((name, result)) = ends.next().await {
+        match result {
+            Ok(done) => {
+                told(&done)?;
+                outcome.done.push(done);
+            }
+            Err(failure) => outcome.failed.push((name, failure)),
+        }
+    }
+    drop(meter);
+    Ok(outcome)
+}
+
+async fn one<T, R, F, Fut>(
+    context: &Context,
+    tally: &Tally,
+    large: &Semaphore,
+    transfer: &F,
+    index: usize,
+    work: T,
+    (name, size): (&str, Option<u64>),
+) -> Result<R, Failure>
+where
+    F: Fn(T, Progress) -> Fut,
+    Fut: Future<Output = Result<R, Failure>>,
+{
+    let is_large = size.is_some_and(|size| size > LARGE_FROM.get());
+    // The semaphore is never closed, so that a permit always comes.
+    let _permit = if is_large {
+        large.acquire().await.ok()
+    } else {
+        None
+    };
+    if context.shutdown.is_triggered() {
+        return Err(Failure::interrupted());
+    }
+    let progress = Progress::new();
+    tally
+        .active
+        .lock()
+        .insert(index, (name.to_owned(), progress.clone()));
+    let result = transfer(work, progress.clone()).await;
+    tally.active.lock().remove(&index);
+    tally.files_done.fetch_add(1, Ordering::Relaxed);
+    let counted = size.unwrap_or_else(|| progress.now().bytes_done);
+    tally.bytes_done.fetch_add(counted, Ordering::Relaxed);
+    result
+}
+
+/// Tells about failures of single files, where there were several files: one line each, at most so many.
+pub(super) fn tell_failures(context: &Context, failed: &[(String, Failure)], total: usize) {
+    const LINES_MAX: usize = 20;
+    if total < 2 {
+        return;
+    }
+    if context.console.is_json() {
+        for (_, failure) in failed {
+            context.console.failure(failure);
+        }
+        return;
+    }
+    for (name, failure) in failed.iter().take(LINES_MAX) {
+        context.console.warn(&format!(
+            "{}: {} [{}]",
+            human::plain(name),
+            failure.message,
+            failure.code
+        ));
+    }
+    if failed.len() > LINES_MAX {
+        context
+            .console
+            .warn(&format!("and {} more", failed.len() - LINES_MAX));
+    }
+}

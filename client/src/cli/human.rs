@@ -1,0 +1,262 @@
+//! Texts for people: dates, rates, spans, and the sizes and ages that people type. All times are UTC.
+
+use std::time::Duration;
+
+use common::time::WallTime;
+use common::units::{ByteCount, Span};
+
+use super::failure::Failure;
+
+/// `2026-11-21 02:11:28` (UTC).
+pub fn date(time: WallTime) -> String {
+    let seconds = time.as_millis() / 1000;
+    let (year, month, day) = civil(seconds / 86_400);
+    let of_day = seconds % 86_400;
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}",
+        of_day / 3600,
+        of_day / 60 % 60,
+        of_day % 60
+    )
+}
+
+/// Year, month and day of the `days`-th day after 1970-01-01 (Hinnant, "chrono-compatible low-level date algorithms").
+fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let of_era = shifted % 146_097;
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// The inverse of `civil`; `None` for a day that does not exist.
+fn days_of(year: u64, month: u64, day: u64) -> Option<u64> {
+    let year_from_march = year.checked_sub(u64::from(month <= 2))?;
+    let era = year_from_march / 400;
+    let year_of_era = year_from_march % 400;
+    let shifted_month = if month > 2 {
+        month - 3
+    } else {
+        month.checked_add(9)?
+    };
+    let of_year = (153 * shifted_month + 2) / 5 + day.checked_sub(1)?;
+    let of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year;
+    let days = (era * 146_097 + of_era).checked_sub(719_468)?;
+    (civil(days) == (year, month, day)).then_some(days)
+}
+
+/// `1.2 GiB/s`.
+pub fn rate(bytes: u64, span: Duration) -> String {
+    let seconds = span.as_secs_f64();
+    if seconds <= 0.0 {
+        return "- B/s".to_owned();
+    }
+    format!("{}/s", ByteCount::new((bytes as f64 / seconds) as u64))
+}
+
+/// `850ms`, `12s`, `3m 20s`, `2h 5m`, `4d 3h`.
+pub fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0 => format!("{}ms", span.as_millis()),
+        1..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+/// `1 file`, `2 files`.
+pub fn count(number: u64, thing: &str) -> String {
+    if number == 1 {
+        format!("1 {thing}")
+    } else {
+        format!("{number} {thing}s")
+    }
+}
+
+/// From and up to which size: `+10M` at least, `-10M` at most, `10M` exactly, `1M..10M` both. The maximum 0 means none.
+///
+/// # Errors
+/// The text is none of these.
+pub fn size_range(text: &str) -> Result<(u64, u64), Failure> {
+    let size = |part: &str| {
+        part.parse::<ByteCount>().map(ByteCount::get).map_err(|error| {
+            Failure::usage(error.to_string()).hint("write --size +10M, -10M, 10M or 1M..10M")
+        })
+    };
+    if let Some((from, to)) = text.split_once("..") {
+        let range = (size(from)?, size(to)?);
+        if range.0 > range.1 {
+            return Err(Failure::usage(format!("'{text}' is an empty range of sizes")));
+        }
+        return Ok(range);
+    }
+    match text.split_at_checked(1) {
+        Some(("+", rest)) => Ok((size(rest)?, 0)),
+        Some(("-", rest)) => Ok((0, size(rest)?)),
+        _ => size(text).map(|exact| (exact, exact)),
+    }
+}
+
+/// A moment in the past: an age (`7d`, `36h`, `10m`) before `now`, or a date (`2026-11-21`, UTC).
+///
+/// # Errors
+/// The text is neither.
+pub fn moment(text: &str, now: WallTime) -> Result<WallTime, Failure> {
+    if let Ok(age) = text.parse::<Span>() {
+        return Ok(WallTime::from_millis(
+            now.as_millis().saturating_sub(age.as_millis()),
+        ));
+    }
+    let parts: Vec<Option<u64>> = text.split('-').map(|part| part.parse().ok()).collect();
+    if let [Some(year), Some(month), Some(day)] = parts.as_slice()
+        && let Some(days) = days_of(*year, *month, *day)
+    {
+        return Ok(WallTime::from_millis(days * 86_400_000));
+    }
+    Err(Failure::usage(format!("'{text}' is neither an age nor a date"))
+        .hint("write for example 36h, 7d or 2026-11-21"))
+}
+
+/// Rows in aligned columns, without a trailing blank. Numbers go right where `right` says so.
+pub fn table(rows: &[Vec<String>], right: &[bool]) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| visible(cell)).max().unwrap_or(0)
+        })
+        .collect();
+    let line = |row: &Vec<String>| {
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(column, (cell, width))| {
+                let gap = " ".repeat(width.saturating_sub(visible(cell)));
+                if right.get(column).copied().unwrap_or(false) {
+                    format!("{gap}{cell}")
+                } else {
+                    format!("{cell}{gap}")
+                }
+            });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Characters that take a place on the screen: all but colour sequences.
+fn visible(text: &str) -> usize {
+    let mut count = 0;
+    let mut inside = false;
+    for c in text.chars() {
+        match c {
+            '\u{1b}' => inside = true,
+            'm' if inside => inside = false,
+            _ if inside => {}
+            _ => count += 1,
+        }
+    }
+    count
+}
+
+/// A name as it may be shown on a terminal or line: control characters are escaped, so that a name cannot command the
+/// terminal or pretend to be two lines.
+pub fn plain(name: &str) -> String {
+    if name.chars().any(char::is_control) {
+        name.chars()
+            .flat_map(|c| {
+                let escaped: Vec<char> = if c.is_control() {
+                    c.escape_default().collect()
+                } else {
+                    vec![c]
+                };
+                escaped
+            })
+            .collect()
+    } else {
+        name.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_of_the_calendar() {
+        for (millis, text) in [
+            (0, "1970-01-01 00:00:00"),
+            (951_782_400_000, "2000-02-29 00:00:00"),
+            (1_795_227_088_000, "2026-11-21 02:11:28"),
+        ] {
+            assert_eq!(date(WallTime::from_millis(millis)), text);
+        }
+        for days in (0..60_000).step_by(7) {
+            let (year, month, day) = civil(days);
+            assert_eq!(days_of(year, month, day), Some(days));
+        }
+        assert_eq!(days_of(2026, 2, 29), None);
+        assert_eq!(days_of(2026, 13, 1), None);
+        assert_eq!(days_of(2026, 0, 1), None);
+    }
+
+    #[test]
+    fn ages_and_dates_are_moments() {
+        let now = WallTime::from_millis(10 * 86_400_000);
+        assert_eq!(moment("7d", now).unwrap(), WallTime::from_millis(3 * 86_400_000));
+        assert_eq!(
+            moment("1970-01-03", now).unwrap(),
+            WallTime::from_millis(2 * 86_400_000)
+        );
+        assert!(moment("yesterday", now).is_err());
+    }
+
+    #[test]
+    fn sizes_are_ranges() {
+        assert_eq!(size_range("+10M").unwrap(), (10 << 20, 0));
+        assert_eq!(size_range("-1K").unwrap(), (0, 1024));
+        assert_eq!(size_range("5").unwrap(), (5, 5));
+        assert_eq!(size_range("1K..2K").unwrap(), (1024, 2048));
+        for text in ["", "+", "ten", "2K..1K"] {
+            assert!(size_range(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = vec![
+            vec!["a".to_owned(), "1".to_owned(), "x".to_owned()],
+            vec![
+                "bcd".to_owned(),
+                "\u{1b}[31m200\u{1b}[0m".to_owned(),
+                String::new(),
+            ],
+        ];
+        let lines = table(&rows, &[false, true]);
+        assert_eq!(lines, ["a      1  x", "bcd  \u{1b}[31m200\u{1b}[0m"]);
+    }
+
+    #[test]
+    fn names_cannot_command_the_terminal() {
+        assert_eq!(plain("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
+        assert_eq!(plain("\u{e9}"), "\u{e9}");
+    }
+
+    #[test]
+    fn spans_and_rates_are_short() {
+        assert_eq!(span(Duration::from_millis(850)), "850ms");
+        assert_eq!(span(Duration::from_secs(200)), "3m 20s");
+        assert_eq!(rate(2 << 30, Duration::from_secs(2)), "1 GiB/s");
+        assert_eq!(rate(1, Duration::ZERO), "- B/s");
+    }
+}

@@ -1,0 +1,201 @@
+//! From options, environment and profile to a client that is logged in.
+//!
+//! Order of every setting: flag, `DBFS_*`, profile, default. Secrets come from the environment, a prompt or stdin.
+//! A profile that `dbfs up` made keeps its password and logs in again by itself; any other asks its user to.
+
+use std::time::Duration;
+
+use common::time::WallTime;
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::profile::{Profile, Store};
+use crate::names::Login;
+use crate::{Client, Error, Settings};
+
+/// A token with less time left than this is renewed before the command begins.
+const TOKEN_RENEW_BEFORE: Duration = Duration::from_secs(300);
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let kind = error.kind();
+        Self {
+            code: error.code().to_owned(),
+            message: common::error::chain(&error),
+            hint: error.hint(),
+            retryable: kind.is_passing(),
+            request_id: error.request_id().unwrap_or_default().to_owned(),
+            exit: match error.code() {
+                "E_INTERRUPTED" => Exit::Interrupted,
+                _ => Exit::of(kind),
+            },
+        }
+    }
+}
+
+/// A client that is logged in, and as whom.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The way to the servers.
+    pub client: Client,
+    /// The login name; empty where only a token is known.
+    pub user: String,
+    /// Which profile; `None` where flags or the environment say everything.
+    pub profile: Option<String>,
+}
+
+/// Where an installation is.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Control addresses of supernodes.
+    pub supernodes: Vec<String>,
+    /// Its CA certificate.
+    pub ca_pem: String,
+    /// The profile that this came from, if any.
+    pub profile: Option<(String, Profile)>,
+}
+
+impl Context {
+    /// Which installation is meant: `named` is the profile in front of a remote path.
+    ///
+    /// # Errors
+    /// None is known, or what is known of it cannot be read.
+    pub fn target(&self, named: Option<&str>) -> Result<Target, Failure> {
+        let profiles = Store::of(&self.environment)?.load()?;
+        let wanted = named.or(self.options.profile.as_deref());
+        let profile = profiles
+            .choose(wanted)?
+            .map(|(name, profile)| (name.to_owned(), profile.clone()));
+        let from_profile = profile.as_ref().map(|(_, profile)| profile);
+        let supernodes = if self.options.supernodes.is_empty() {
+            from_profile
+                .map(|profile| profile.supernodes.clone())
+                .unwrap_or_default()
+        } else {
+            self.options.supernodes.clone()
+        };
+        if supernodes.is_empty() {
+            return Err(
+                Failure::new(Exit::Usage, "E_NO_PROFILE", "no installation is known yet").hint(
+                    "run `dbfs up` for one on this machine, or `dbfs login HOST:PORT` for one that runs elsewhere",
+                ),
+            );
+        }
+        let ca_pem = match (&self.options.ca, from_profile) {
+            (Some(file), _) => {
+                std::fs::read_to_string(file).map_err(|error| Failure::local("cannot read", file, &error))?
+            }
+            (None, Some(profile)) => profile.ca_pem.clone(),
+            (None, None) => {
+                return Err(Failure::usage("the installation's CA certificate is not known")
+                    .hint("name its file with --ca or DBFS_CA, or log in once: `dbfs login HOST:PORT`"));
+            }
+        };
+        Ok(Target {
+            supernodes,
+            ca_pem,
+            profile,
+        })
+    }
+
+    /// A client for `target` with `token`.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub async fn connect(&self, target: &Target, token: Option<String>) -> Result<Client, Failure> {
+        let settings = Settings {
+            token,
+            agent: concat!("dbfs/", env!("CARGO_PKG_VERSION")).to_owned(),
+            seams: self.seams.clone(),
+            ..Settings::new(target.supernodes.clone(), target.ca_pem.clone())
+        };
+        Ok(Client::connect(settings).await?)
+    }
+
+    /// A client that is logged in at the installation which `named` (a path's prefix), options or the default mean.
+    ///
+    /// # Errors
+    /// No installation is known, nobody answers, or the login is refused.
+    pub async fn session(&self, named: Option<&str>) -> Result<Session, Failure> {
+        let target = self.target(named)?;
+        let session = |client, user: &str| Session {
+            client,
+            user: user.to_owned(),
+            profile: target.profile.as_ref().map(|(name, _)| name.clone()),
+        };
+        if let Some(token) = self.environment.get("DBFS_TOKEN") {
+            let client = self.connect(&target, Some(token.to_owned())).await?;
+            return Ok(session(
+                client,
+                self.environment.get("DBFS_USER").unwrap_or_default(),
+            ));
+        }
+        if let (Some(user), Some(password)) = (
+            self.environment.get("DBFS_USER"),
+            self.environment.get("DBFS_PASSWORD"),
+        ) {
+            let client = self.connect(&target, None).await?;
+            client.login(user, password).await?;
+            return Ok(session(client, user));
+        }
+        let Some((name, profile)) = &target.profile else {
+            return Err(
+                Failure::new(Exit::Denied, "E_NOT_LOGGED_IN", "nobody is logged in")
+                    .hint("run `dbfs login HOST:PORT`, or set DBFS_USER and DBFS_PASSWORD"),
+            );
+        };
+        let client = self.connect(&target, profile.token.clone()).await?;
+        if let Some(password) = &profile.password
+            && self.needs_login(&client, profile).await
+        {
+            let login = client.login(&profile.user, password).await?;
+            self.remember(name, &login)?;
+        } else if profile.token.is_none() {
+            return Err(Failure::new(
+                Exit::Denied,
+                "E_NOT_LOGGED_IN",
+                format!("profile '{name}' is logged out"),
+            )
+            .hint(login_hint(profile)));
+        }
+        Ok(session(client, &profile.user))
+    }
+
+    async fn needs_login(&self, client: &Client, profile: &Profile) -> bool {
+        let soon = WallTime::from_millis(
+            self.seams.clock.wall().as_millis() + u64::try_from(TOKEN_RENEW_BEFORE.as_millis()).unwrap_or(0),
+        );
+        if profile.token.is_none() || profile.token_expires.is_none_or(|expires| expires < soon) {
+            return true;
+        }
+        // The wall clock only hints; whether the token still counts, the server says. It does not after the servers
+        // were set up anew at the same addresses.
+        matches!(client.whoami().await, Err(error) if error.kind() == common::error::Kind::Denied)
+    }
+
+    /// Keeps a login's token in profile `name`.
+    ///
+    /// # Errors
+    /// The profiles cannot be written.
+    pub fn remember(&self, name: &str, login: &Login) -> Result<(), Failure> {
+        let expires = expiry(self.seams.clock.wall(), login);
+        Store::of(&self.environment)?.update(|all| {
+            if let Some(profile) = all.profiles.get_mut(name) {
+                profile.token = Some(login.token.clone());
+                profile.token_expires = Some(expires);
+            }
+        })
+    }
+}
+
+/// When a login's token ends, by the wall clock.
+pub(super) fn expiry(now: WallTime, login: &Login) -> WallTime {
+    let lifetime = u64::try_from(login.expires_in.as_millis()).unwrap_or(u64::MAX);
+    WallTime::from_millis(now.as_millis().saturating_add(lifetime))
+}
+
+/// How to log in again.
+pub(super) fn login_hint(profile: &Profile) -> String {
+    let address = profile.supernodes.first().map_or("HOST:PORT", String::as_str);
+    format!("run `dbfs login {address} --user {}`", profile.user)
+}

@@ -1,0 +1,418 @@
+//! `dbfs upload`: local files, trees or stdin become remote files.
+//!
+//! Invariant: a file is either wholly there afterwards or not at all; what an earlier run of the same command left
+//! unfinished is continued (`resume.rs`), and its outcome found out, before anything is sent twice.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use common::ids::VersionId;
+use common::path::RemotePath;
+use common::units::ByteCount;
+
+use super::context::Context;
+use super::failure::Failure;
+use super::fleet::{self, Job};
+use super::glob::Selection;
+use super::remote::{Remote, sources_and_destination};
+use super::resume::{Keeper, Unfinished};
+use super::session::Session;
+use super::shapes::ReceiptShape;
+use super::{destination, human, walk};
+use crate::upload::{Condition, OnInterrupt, Source, UploadOptions, UploadReceipt};
+use crate::{Client, Error, Progress};
+
+/// Uploads at once by default: enough that small files do not wait for each other's commits.
+const PARALLEL_DEFAULT: u64 = 16;
+
+/// Uploads files, directories (-r) or stdin (-).
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  dbfs upload report.pdf /me/reports/          keeps the name: /me/reports/report.pdf
+  dbfs upload -r photos /me/                   /me/photos/...
+  tar c src | dbfs upload - /me/src.tar        from stdin
+
+A destination that ends in / or is a directory keeps the source's name. An interrupted upload of a large file goes on
+where it stopped when the same command is run again.")]
+pub struct Args {
+    /// Local files or directories, or - for stdin; last the destination (/bucket/dir/name)
+    #[arg(required = true, num_args = 2.., value_names = ["SRC", "DST"])]
+    paths: Vec<String>,
+    /// Upload directories with everything below them
+    #[arg(short, long)]
+    recursive: bool,
+    /// Files at once
+    #[arg(short, long, value_name = "N", default_value_t = PARALLEL_DEFAULT,
+          value_parser = clap::value_parser!(u64).range(1..=fleet::PARALLEL_MAX))]
+    jobs: u64,
+    /// With -r: only files that match this glob (repeatable)
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// With -r: not what matches this glob (repeatable)
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// With -r: follow symbolic links instead of leaving them out
+    #[arg(long)]
+    follow: bool,
+    /// Keep this with the file (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    meta: Vec<String>,
+    /// Only where there is no file yet
+    #[arg(long, conflicts_with = "if_match")]
+    if_none_match: bool,
+    /// Only if this is the file's current version
+    #[arg(long, value_name = "VERSION")]
+    if_match: Option<u64>,
+    /// Begin anew where an earlier upload was interrupted
+    #[arg(long)]
+    no_resume: bool,
+    /// Print what would be uploaded
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+/// One file to be uploaded.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    /// The local file; `None` for stdin.
+    pub(super) local: Option<PathBuf>,
+    /// Where it goes.
+    pub(super) to: RemotePath,
+}
+
+/// What a plan found out.
+#[derive(Debug, Default)]
+struct Plan {
+    jobs: Vec<Job<Item>>,
+    empty_directories: Vec<RemotePath>,
+    failed: Vec<(String, Failure)>,
+    skipped: u64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Nothing was uploaded, or not everything (`E_PARTIAL`).
+pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    let (sources, to) = sources_and_destination(&args.paths)?;
+    let to: Remote = to.parse()?;
+    let metadata = metadata(&args.meta)?;
+    if sources.len() > 1 && sources.iter().any(|source| source == "-") {
+        return Err(Failure::usage("stdin (-) can only be uploaded by itself"));
+    }
+    let session = context.session(to.profile.as_deref()).await?;
+    let plan = plan(&session, &args, sources, &to).await?;
+    if plan.skipped > 0 {
+        let skipped = human::count(plan.skipped, "symbolic link or special file");
+        context
+            .console
+            .note(&format!("left out {skipped} (--follow follows links)"));
+    }
+    if args.dry_run {
+        return tell_plan(context, &plan);
+    }
+    let options = UploadOptions {
+        condition: condition(args.if_none_match, args.if_match),
+        metadata,
+        shutdown: context.shutdown.clone(),
+        ..UploadOptions::default()
+    };
+    carry_out(context, &session, plan, &options, &args).await
+}
+
+async fn carry_out(
+    context: &Context,
+    session: &Session,
+    plan: Plan,
+    options: &UploadOptions,
+    args: &Args,
+) -> Result<(), Failure> {
+    let began = context.seams.clock.moment();
+    let several = plan.jobs.len() + plan.failed.len() > 1;
+    let keeper = Keeper::new(context, session, !args.no_resume);
+    let send = |item: Item, progress: Progress| {
+        let options = UploadOptions {
+            progress,
+            ..options.clone()
+        };
+        let (client, keeper) = (session.client.clone(), keeper.clone());
+        async move {
+            let source = item
+                .local
+                .as_deref()
+                .map_or_else(|| "-".to_owned(), |path| path.display().to_string());
+            let receipt = send_one(&client, &keeper, &item, options).await?;
+            Ok((source, receipt))
+        }
+    };
+    let told = |(source, receipt): &(String, UploadReceipt)| tell_receipt(context, source, receipt, several);
+    let mut outcome = fleet::run(context, "uploading", plan.jobs, args.jobs, send, told).await?;
+    outcome.failed.extend(plan.failed);
+    for directory in &plan.empty_directories {
+        if let Err(error) = session.client.make_directory(directory).await {
+            outcome.failed.push((directory.to_string(), error.into()));
+        }
+    }
+    let total = outcome.done.len() + outcome.failed.len();
+    if several && !context.console.is_json() {
+        let bytes: u64 = outcome.done.iter().map(|(_, receipt)| receipt.size.get()).sum();
+        let elapsed = context.seams.clock.moment().since(began);
+        context.console.line(&format!(
+            "{}, {} in {} ({:.0} files/s, {})",
+            human::count(outcome.done.len() as u64, "file"),
+            ByteCount::new(bytes),
+            human::span(elapsed),
+            outcome.done.len() as f64 / elapsed.as_secs_f64().max(0.001),
+            human::rate(bytes, elapsed),
+        ))?;
+    }
+    fleet::tell_failures(context, &outcome.failed, total);
+    outcome.failure("uploaded").map_or(Ok(()), Err)
+}
+
+/// Uploads one file, going on with what an earlier run left.
+pub(super) async fn send_one(
+    client: &Client,
+    keeper: &Keeper,
+    item: &Item,
+    options: UploadOptions,
+) -> Result<UploadReceipt, Failure> {
+    let Some(local) = &item.local else {
+        let source = Source::stream(tokio::io::stdin(), None);
+        return Ok(client.upload(source, &item.to, options).await?);
+    };
+    let Some(unfinished) = keeper.of(local, &item.to) else {
+        return Ok(client.upload(Source::file(local), &item.to, options).await?);
+    };
+    let options = UploadOptions {
+        on_interrupt: OnInterrupt::Keep,
+        ..options
+    };
+    let kept = unfinished.keep(&options.checkpoint);
+    let result = match unfinished.load(&options) {
+        Some(state) => match client
+            .resume_upload(&state, Source::file(local), options.clone())
+            .await
+        {
+            Err(Error::NotResumable(_)) => {
+                client
+                    .upload(Source::file(local), &item.to, options.clone())
+                    .await
+            }
+            other => other,
+        },
+        None => {
+            client
+                .upload(Source::file(local), &item.to, options.clone())
+                .await
+        }
+    };
+    drop(kept);
+    settle(&unfinished, &options, &result);
+    Ok(result?)
+}
+
+/// Keeps what going on needs, or forgets it once there is nothing to go on with.
+fn settle(unfinished: &Unfinished, options: &UploadOptions, result: &Result<UploadReceipt, Error>) {
+    match result {
+        Err(Error::OutcomeUnknown { .. } | Error::UploadInterrupted { .. }) => {
+            unfinished.save(&options.checkpoint)
+        }
+        Ok(_) | Err(_) => unfinished.forget(),
+    }
+}
+
+async fn plan(session: &Session, args: &Args, sources: &[String], to: &Remote) -> Result<Plan, Failure> {
+    let into = destination::is_directory(&session.client, to).await? || sources.len() > 1;
+    let selection = Selection::new(&args.include, &args.exclude);
+    let mut plan = Plan::default();
+    for source in sources {
+        if source == "-" {
+            if into {
+                return Err(Failure::usage("stdin has no name of its own")
+                    .hint("name the whole destination, for example /me/dir/name"));
+            }
+            plan.jobs.push(job("stdin", None, None, to.path.clone()));
+            continue;
+        }
+        let local = Path::new(source);
+        let found = std::fs::metadata(local).map_err(|error| Failure::local("cannot read", local, &error))?;
+        let to = if into {
+            to.path.join(&walk::own_name(local)?)?
+        } else {
+            to.path.clone()
+        };
+        if found.is_dir() {
+            if !args.recursive {
+                return Err(
+                    Failure::usage(format!("{source} is a directory")).hint("say -r to upload all below it")
+                );
+            }
+            plan_tree(&mut plan, local, &to, &selection, args.follow);
+        } else if found.is_file() {
+            plan.jobs
+                .push(job(source, Some(local.to_owned()), Some(found.len()), to));
+        } else {
+            // A pipe or a device: read once, in order, like stdin.
+            return Err(
+                Failure::usage(format!("{source} is neither a file nor a directory"))
+                    .hint("read it through stdin: dbfs upload - DST < FILE"),
+            );
+        }
+    }
+    Ok(plan)
+}
+
+fn job(name: &str, local: Option<PathBuf>, size: Option<u64>, to: RemotePath) -> Job<Item> {
+    Job {
+        name: name.to_owned(),
+        size,
+        work: Item { local, to },
+    }
+}
+
+fn plan_tree(plan: &mut Plan, local: &Path, to: &RemotePath, selection: &Selection, follow: bool) {
+    let tree = walk::walk(local, selection, follow);
+    plan.skipped += tree.skipped;
+    plan.failed.extend(tree.failed);
+    for file in tree.files {
+        match to.join(&file.relative) {
+            Ok(to) => plan
+                .jobs
+                .push(job(&file.relative, Some(file.local), Some(file.size), to)),
+            Err(error) => plan.failed.push((file.relative, error.into())),
+        }
+    }
+    for directory in tree.empty_directories {
+        match to.join(&directory) {
+            Ok(path) => plan.empty_directories.push(path),
+            Err(error) => plan.failed.push((directory, error.into())),
+        }
+    }
+}
+
+fn tell_plan(context: &Context, plan: &Plan) -> Result<(), Failure> {
+    for job in &plan.jobs {
+        if context.console.is_json() {
+            let source = job
+                .work
+                .local
+                .as_deref()
+                .map_or("-".into(), Path::to_string_lossy);
+            context.console.object(&serde_json::json!({
+                "source": source, "path": job.work.to.as_str(), "size": job.size, "dry_run": true,
+            }))?;
+        } else {
+            let size = job
+                .size
+                .map_or_else(|| "?".to_owned(), |size| ByteCount::new(size).to_string());
+            context.console.line(&format!(
+                "{} -> {} ({size})",
+                human::plain(&job.name),
+                human::plain(job.work.to.as_str())
+            ))?;
+        }
+    }
+    fleet::tell_failures(context, &plan.failed, plan.jobs.len() + plan.failed.len());
+    match plan.failed.first() {
+        Some((_, first)) => {
+            let total = plan.jobs.len() + plan.failed.len();
+            Err(Failure::partial("planned", plan.failed.len(), total, first))
+        }
+        None => Ok(()),
+    }
+}
+
+fn tell_receipt(
+    context: &Context,
+    source: &str,
+    receipt: &UploadReceipt,
+    several: bool,
+) -> Result<(), Failure> {
+    let console = &context.console;
+    if console.is_json() {
+        return console.object(&ReceiptShape::new(source, receipt));
+    }
+    if several && console.verbosity() == 0 {
+        return Ok(());
+    }
+    for line in receipt_lines(receipt, several) {
+        console.line(&line)?;
+    }
+    Ok(())
+}
+
+/// A receipt for people: one line, or three with the proof.
+pub(super) fn receipt_lines(receipt: &UploadReceipt, short: bool) -> Vec<String> {
+    let path = human::plain(receipt.path.as_str());
+    let again = if receipt.already_published {
+        ", stored by an earlier run"
+    } else {
+        ""
+    };
+    let first = format!("{path}  {}  version {}{again}", receipt.size, receipt.version);
+    if short {
+        return vec![first];
+    }
+    let mut lines = vec![first, format!("  digest  {}", receipt.digest)];
+    if let Some(durability) = receipt.durability {
+        let names: Vec<&str> = receipt.places.iter().map(|place| place.name.as_str()).collect();
+        let nodes = if names.is_empty() {
+            String::new()
+        } else {
+            format!(" on {}", names.join(", "))
+        };
+        let reduced = if durability.reduced {
+            ", reduced durability"
+        } else {
+            ""
+        };
+        lines.push(format!(
+            "  copies  {}{nodes} in cluster {} ({}, {}{reduced})",
+            durability.copies,
+            receipt.cluster,
+            human::count(durability.hosts.into(), "host"),
+            human::count(durability.zones.into(), "zone"),
+        ));
+    }
+    lines
+}
+
+fn condition(absent: bool, version: Option<u64>) -> Condition {
+    match version {
+        Some(version) => Condition::Version(VersionId::new(version)),
+        None if absent => Condition::Absent,
+        None => Condition::Any,
+    }
+}
+
+fn metadata(pairs: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let split = |pair: &String| {
+        pair.split_once('=')
+            .filter(|(key, _)| !key.is_empty())
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .ok_or_else(|| Failure::usage(format!("'{pair}' is not KEY=VALUE")))
+    };
+    pairs.iter().map(split).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_has_keys() {
+        let pairs =
+            |texts: &[&str]| metadata(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        assert_eq!(pairs(&["a=b=c"]).unwrap()["a"], "b=c");
+        assert!(pairs(&["=b"]).is_err() && pairs(&["b"]).is_err());
+    }
+
+    #[test]
+    fn conditions_are_what_was_asked() {
+        assert_eq!(condition(false, None), Condition::Any);
+        assert_eq!(condition(true, None), Condition::Absent);
+        assert_eq!(condition(false, Some(7)), Condition::Version(VersionId::new(7)));
+    }
+}

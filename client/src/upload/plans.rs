@@ -1,0 +1,205 @@
+//! The task that asks the cluster's leader for plans: several chunks at a time, ahead of need.
+//!
+//! It owns the [`Book`]; senders hold a [`Plans`] handle. When nothing was asked for some time, it asks for nothing,
+//! so that the cluster does not take a slow source for a dead client.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::error::Kind;
+use common::ids::NodeId;
+use common::time::Moment;
+use proto::error::RpcError;
+use proto::files::v1 as files;
+use tokio::sync::{mpsc, oneshot};
+
+use super::book::{Book, Plan};
+use super::session::Session;
+use crate::error::Error;
+use crate::routing::{Ask, Try};
+
+/// Requests for plans that wait at once: more than chunks in flight.
+const WANTS_MAX: usize = 64;
+/// A silent upload is kept alive this often.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
+
+/// A handle to the task.
+#[derive(Clone)]
+pub(super) struct Plans(mpsc::Sender<Order>);
+
+enum Order {
+    Want(Want),
+    Failed(NodeId),
+}
+
+struct Want {
+    index: u32,
+    avoid: Vec<NodeId>,
+    reply: oneshot::Sender<Result<Plan, RpcError>>,
+}
+
+impl Plans {
+    /// A plan for `index` that avoids `avoid`.
+    pub(super) async fn plan(&self, index: u32, avoid: Vec<NodeId>) -> Result<Plan, Error> {
+        let (reply, answer) = oneshot::channel();
+        let want = Want { index, avoid, reply };
+        let gone = |_| Error::Interrupted;
+        self.0
+            .send(Order::Want(want))
+            .await
+            .map_err(|_| Error::Interrupted)?;
+        answer.await.map_err(gone)?.map_err(|source| Error::Call {
+            call: "plan chunks",
+            source: Box::new(source),
+        })
+    }
+
+    /// `node` failed: plans with it are thrown away.
+    pub(super) async fn failed(&self, node: NodeId) {
+        // A task that has ended plans with nobody.
+        let _ = self.0.send(Order::Failed(node)).await;
+    }
+}
+
+/// Starts the task; it ends when the last handle is dropped.
+pub(super) fn start(session: &Arc<Session>, book: Book) -> Plans {
+    let (orders, inbox) = mpsc::channel(WANTS_MAX);
+    let planner = Planner {
+        session: Arc::clone(session),
+        book,
+        inbox,
+        wants: Vec::new(),
+        may_plan_ahead: true,
+    };
+    tokio::spawn(planner.run());
+    Plans(orders)
+}
+
+struct Planner {
+    session: Arc<Session>,
+    book: Book,
+    inbox: mpsc::Receiver<Order>,
+    wants: Vec<Want>,
+    /// Not after an error: then only what is wanted is asked for.
+    may_plan_ahead: bool,
+}
+
+/// A request under way: the chunks asked for, and what came of it.
+type Call = Pin<Box<dyn Future<Output = (Vec<u32>, Result<Vec<Plan>, Error>)> + Send>>;
+
+impl Planner {
+    async fn run(mut self) {
+        let clock = self.session.router.settings.seams.clock.clone();
+        let mut call: Option<Call> = None;
+        loop {
+            self.serve(clock.moment());
+            let due = !self.wants.is_empty() || (self.may_plan_ahead && self.book.is_low());
+            if call.is_none() && due {
+                call = Some(self.call(clock.moment()));
+            }
+            tokio::select! {
+                order = self.inbox.recv() => match order {
+                    Some(Order::Want(want)) => self.wants.push(want),
+                    Some(Order::Failed(node)) => self.book.failed(node, clock.moment()),
+                    None => return,
+                },
+                (asked, answer) = answer_of(&mut call) => {
+                    call = None;
+                    self.take(&asked, answer, clock.moment());
+                }
+                () = clock.sleep(KEEP_ALIVE_EVERY), if call.is_none() => {
+                    call = Some(Box::pin(ask(Arc::clone(&self.session), Vec::new())));
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, now: Moment) -> Call {
+        let wanted = self.wants.iter().map(|want| (want.index, want.avoid.as_slice()));
+        Box::pin(ask(Arc::clone(&self.session), self.book.request(wanted, now)))
+    }
+
+    /// Hands out what there is.
+    fn serve(&mut self, now: Moment) {
+        for want in std::mem::take(&mut self.wants) {
+            match self.book.take(want.index, &want.avoid, now) {
+                // Whoever wanted it may be gone.
+                Some(plan) => drop(want.reply.send(Ok(plan))),
+                None => self.wants.push(want),
+            }
+        }
+    }
+
+    fn take(&mut self, asked: &[u32], answer: Result<Vec<Plan>, Error>, now: Moment) {
+        self.may_plan_ahead = answer.is_ok();
+        let refusal = match answer {
+            Ok(plans) => {
+                self.book.put(plans.into_iter());
+                RpcError::new(
+                    Kind::Stale,
+                    "E_NO_PLAN",
+                    "the cluster has no usable plan for a chunk",
+                )
+            }
+            Err(error) => {
+                self.book.forgive();
+                error.into_rpc()
+            }
+        };
+        for want in std::mem::take(&mut self.wants) {
+            if !asked.contains(&want.index) {
+                self.wants.push(want);
+                continue;
+            }
+            // What has just been planned is good even where it names a node that was to be avoided: the leader had
+            // its reasons, and asking again would bring the same.
+            let plan = self.book.take(want.index, &[], now);
+            // Whoever wanted it may be gone.
+            drop(want.reply.send(plan.ok_or_else(|| refusal.clone())));
+        }
+    }
+}
+
+async fn answer_of(call: &mut Option<Call>) -> (Vec<u32>, Result<Vec<Plan>, Error>) {
+    match call {
+        Some(call) => call.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn ask(
+    session: Arc<Session>,
+    chunks: Vec<files::ChunkRequest>,
+) -> (Vec<u32>, Result<Vec<Plan>, Error>) {
+    let asked = chunks.iter().map(|chunk| chunk.index).collect();
+    let request = files::PlanChunksRequest {
+        ticket: bytes::Bytes::new(),
+        upload_id: session.upload.get(),
+        chunks,
+    };
+    let send = |ticket, one: Try| {
+        let request = one.request(files::PlanChunksRequest {
+            ticket,
+            ..request.clone()
+        });
+        async move { one.files().plan_chunks(request).await }
+    };
+    let reply = session
+        .ask(Ask::leader("plan chunks", &session.cluster), send)
+        .await;
+    let now = session.router.settings.seams.clock.moment();
+    let plans = reply.and_then(|reply: files::PlanChunksReply| {
+        reply
+            .plans
+            .into_iter()
+            .map(|plan| Plan::from_wire(plan, now))
+            .collect()
+    });
+    (asked, plans)
+}
+
+/// Makes sure that the cluster knows the upload, also where it has no chunks.
+pub(super) async fn touch(session: &Arc<Session>) -> Result<(), Error> {
+    ask(Arc::clone(session), Vec::new()).await.1.map(drop)
+}

@@ -1,0 +1,122 @@
+//! What a member says about its group: status and members, put together from Raft and the committed records.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::ids::NodeId;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Instant as _, ServerState};
+
+use crate::cluster_time::Timekeeper;
+use crate::engine::Raft;
+use crate::error::Error;
+use crate::health::Health;
+use crate::settings::Timings;
+use crate::state::Shared;
+use crate::status::{GroupStatus, Member, Role};
+use crate::transport::Identity;
+
+pub(crate) struct Roster {
+    pub(crate) raft: Raft,
+    pub(crate) state: Arc<Shared>,
+    pub(crate) timekeeper: Arc<Timekeeper>,
+    pub(crate) identity: Identity,
+    pub(crate) health: Health,
+    pub(crate) timings: Timings,
+}
+
+impl Roster {
+    /// All members, by id.
+    pub(crate) fn members(&self) -> Arc<[Member]> {
+        let voters: BTreeSet<u64> = {
+            let metrics = self.raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.membership_config.voter_ids().collect()
+        };
+        let rows = self.state.members.borrow().clone();
+        rows.iter()
+            .map(|row| Member {
+                node_id: NodeId::new(row.node),
+                control: row.record.control.clone(),
+                data: row.record.data.clone(),
+                name: row.record.name.clone(),
+                zone: row.record.zone.clone(),
+                host: row.record.host.clone(),
+                voter: voters.contains(&row.node),
+                active: row.active,
+            })
+            .collect()
+    }
+
+    pub(crate) fn leader_id(&self) -> Option<u64> {
+        self.raft.server_metrics().borrow_watched().current_leader
+    }
+
+    /// Who leads, as far as we know.
+    pub(crate) fn leader(&self) -> Option<Member> {
+        let leader = self.leader_id()?;
+        let members = self.members();
+        members
+            .iter()
+            .find(|member| member.node_id.get() == leader)
+            .cloned()
+    }
+
+    /// The answer to whoever takes us for the leader.
+    pub(crate) fn not_leader(&self) -> Error {
+        let us = self.identity.node;
+        let leader = self.leader().filter(|leader| leader.node_id != us);
+        Error::NotLeader {
+            leader: leader.map(Box::new),
+        }
+    }
+
+    /// Whether a quorum answered us lately.
+    fn has_quorum(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let alone = metrics.membership_config.voter_ids().eq([metrics.id]);
+        let limit = self.timings.election_max + self.timings.heartbeat;
+        alone
+            || metrics
+                .last_quorum_acked
+                .is_some_and(|at| at.elapsed() < limit.max(Duration::from_millis(1)))
+    }
+
+    pub(crate) fn status(&self) -> GroupStatus {
+        let fatal = self.health.reason();
+        let (state, term, current_leader) = {
+            let metrics = self.raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            (metrics.state, metrics.vote.leader_id.term, metrics.current_leader)
+        };
+        let role = match state {
+            _ if fatal.is_some() => Role::Stopped,
+            ServerState::Leader => Role::Leader,
+            ServerState::Follower => Role::Follower,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Learner => Role::Learner,
+            ServerState::Shutdown => Role::Stopped,
+        };
+        let leading = self.timekeeper.leading();
+        let leading = leading.filter(|leading| role == Role::Leader && leading.term == term);
+        let members = self.members();
+        let leader = members
+            .iter()
+            .find(|member| Some(member.node_id.get()) == current_leader)
+            .cloned();
+        GroupStatus {
+            cluster_id: self.identity.cluster,
+            node_id: self.identity.node,
+            role,
+            term,
+            leader,
+            epoch: leading.filter(|_| self.has_quorum()).map(|leading| leading.epoch),
+            applied: self.state.position.borrow().index(),
+            now: self.timekeeper.now(),
+            members,
+            fatal,
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The one thread that writes the state machine: a batch of entries is one transaction.
+//!
+//! Whoever proposed hears of it after the commit, never before. An error of any kind ends the member: going on would
+//! be another state than the other members have.
+
+use std::any::Any;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use common::ids::{ClusterId, Epoch, LogIndex, NodeId};
+use common::time::ClusterTime;
+use openraft::EntryPayload;
+use openraft::entry::RaftEntry;
+use openraft::storage::ApplyResponder;
+use prost::Message;
+use rusqlite::{Connection, Transaction};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::{self, Answer, Entry, Outcome, Payload, SnapshotMeta, Types};
+use crate::machine::{Applying, Machine};
+use crate::schema::{self, Kind, Leadership, Position, STATE_FORMAT};
+use crate::sqlite::{self, Sync, failure};
+use crate::state::snapshot::SnapshotFile;
+use crate::state::{Applied, MemberRow, Shared, tables};
+
+type Done = oneshot::Sender<io::Result<()>>;
+type Responder = Option<ApplyResponder<Types>>;
+
+/// Work for the thread.
+pub(crate) enum Job {
+    Apply {
+        entries: Vec<(Entry, Responder)>,
+        done: Done,
+    },
+    Install {
+        meta: SnapshotMeta,
+        snapshot: Box<SnapshotFile>,
+        done: Done,
+    },
+    /// Little is going on.
+    Quiet,
+    Close {
+        done: oneshot::Sender<()>,
+    },
+}
+
+pub(crate) struct Applier<M> {
+    machine: M,
+    connection: Connection,
+    cluster: ClusterId,
+    position: Position,
+    membership: schema::Membership,
+    /// Whether the WAL has grown since the last checkpoint.
+    untidy: bool,
+}
+
+/// What a batch changed beside the tier's tables.
+#[derive(Default)]
+struct Changes {
+    membership: bool,
+    members: bool,
+}
+
+impl<M: Machine> Applier<M> {
+    pub(crate) fn open(machine: M, path: &Path, cluster: ClusterId, create: bool) -> io::Result<Self> {
+        let mut connection = sqlite::open_writer(path, Sync::Normal)?;
+        let tx = connection.transaction().map_err(failure)?;
+        tx.execute_batch(schema::STATE_TABLES).map_err(failure)?;
+        let (position, membership) = match tables::load(&tx)? {
+            Some(found) => found,
+            None if create => {
+                let position = Position {
+                    format: STATE_FORMAT,
+                    cluster: cluster.bytes().to_vec(),
+                    ..Position::default()
+                };
+                tables::create(&tx, &position).map_err(failure)?;
+                (position, schema::Membership::default())
+            }
+            None => return Err(schema::invalid("the state machine is empty")),
+        };
+        if position.cluster != cluster.bytes() {
+            return Err(schema::invalid("the state machine belongs to another group"));
+        }
+        machine.migrate(&tx).map_err(failure)?;
+        tx.commit().map_err(failure)?;
+        Ok(Self {
+            machine,
+            connection,
+            cluster,
+            position,
+            membership,
+            untidy: true,
+        })
+    }
+
+    /// Where it stands, and its members.
+    pub(crate) fn standing(&self) -> io::Result<(Applied, Arc<[MemberRow]>)> {
+        Ok((self.applied()?, tables::members(&self.connection)?))
+    }
+
+    fn applied(&self) -> io::Result<Applied> {
+        Ok(Applied {
+            log_id: self.position.applied.map(engine::log_id),
+            time: ClusterTime::from_millis(self.position.cluster_time),
+            leadership: self.position.leadership,
+            membership: Arc::new(engine::stored_membership(&self.membership)?),
+        })
+    }
+
+    pub(crate) fn spawn(self, jobs: mpsc::Receiver<Job>, shared: Arc<Shared>) -> io::Result<()> {
+        std::thread::Builder::new()
+            .name("raft-apply".to_owned())
+            .spawn(move || self.run(jobs, &shared))
+            .map(drop)
+    }
+
+    fn run(mut self, mut jobs: mpsc::Receiver<Job>, shared: &Shared) {
+        while let Some(job) = jobs.blocking_recv() {
+            match job {
+                Job::Apply { entries, done } => {
+                    let outcome = self.apply(entries, shared);
+                    finish(outcome, "applied", done, shared);
+                }
+                Job::Install { meta, snapshot, done } => {
+                    let outcome = self.install(&meta, *snapshot, shared);
+                    finish(outcome, "replaced by a snapshot", done, shared);
+                }
+                Job::Quiet if self.untidy && shared.health.reason().is_none() => {
+                    match sqlite::checkpoint(&self.connection) {
+                        Ok(()) => self.untidy = false,
+                        Err(error) => shared
+                            .health
+                            .fail(format!("the state machine's checkpoint: {error}")),
+                    }
+                }
+                Job::Quiet => {}
+                Job::Close { done } => {
+                    drop(self.connection);
+                    let _ = done.send(());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, entries: Vec<(Entry, Responder)>, shared: &Shared) -> io::Result<()> {
+        if let Some(reason) = shared.health.reason() {
+            return Err(io::Error::other(reason));
+        }
+        let mut changes = Changes::default();
+        let mut answers = Vec::new();
+        let tx = self.connection.transaction().map_err(failure)?;
+        let mut batch = Batch {
+            machine: &mut self.machine,
+            tx: &tx,
+            position: &mut self.position,
+            membership: &mut self.membership,
+            changes: &mut changes,
+        };
+        for (entry, responder) in entries {
+            let answer = batch.entry(entry, responder.is_some())?;
+            if let Some(responder) = responder {
+                answers.push((responder, answer));
+            }
+        }
+        tables::save_position(&tx, &self.position).map_err(failure)?;
+        if changes.membership {
+            tables::save_membership(&tx, &self.membership).map_err(failure)?;
+        }
+        common::fail::point("raft.apply:before");
+        tx.commit().map_err(failure)?;
+        common::fail::point("raft.apply:after");
+        self.untidy = true;
+        if changes.members {
+            shared.members.send_replace(tables::members(&self.connection)?);
+        }
+        let membership = match changes.membership {
+            true => Arc::new(engine::stored_membership(&self.membership)?),
+            false => Arc::clone(&shared.position.borrow().membership),
+        };
+        shared.position.send_replace(Applied {
+            log_id: self.position.applied.map(engine::log_id),
+            time: ClusterTime::from_millis(self.position.cluster_time),
+            leadership: self.position.leadership,
+            membership,
+        });
+        for (responder, answer) in answers {
+            responder.send(answer);
+        }
+        Ok(())
+    }
+
+    fn install(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile, shared: &Shared) -> io::Result<()> {
+        let SnapshotFile::Received(received) = snapshot else {
+            return Err(failure("only a received snapshot can be installed"));
+        };
+        check_snapshot(received.path(), self.cluster, meta)?;
+        let (generation, path) = shared.files.stage_next(received.path())?;
+        let mut connection = sqlite::open_writer(&path, Sync::Normal)?;
+        let tx = connection.transaction().map_err(failure)?;
+        let (position, membership) =
+            tables::load(&tx)?.ok_or_else(|| schema::invalid("the snapshot holds no position"))?;
+        self.machine.migrate(&tx).map_err(failure)?;
+        tx.commit().map_err(failure)?;
+        sqlite::checkpoint(&connection)?;
+        shared.files.switch(generation)?;
+        self.connection = connection;
+        self.position = position;
+        self.membership = membership;
+        let (applied, members) = self.standing()?;
+        shared.readers.move_to(path);
+        shared.durable.store(applied.index().get(), Ordering::SeqCst);
+        shared.members.send_replace(members);
+        tracing::info!(applied = applied.index().get(), "a snapshot was installed");
+        shared.position.send_replace(applied);
+        shared.files.remove_leftovers()
+    }
+}
+
+fn finish(outcome: io::Result<()>, verb: &str, done: Done, shared: &Shared) {
+    if let Err(error) = &outcome {
+        shared
+            .health
+            .fail(format!("the state machine could not be {verb}: {error}"));
+    }
+    // Raft may have ended meanwhile.
+    let _ = done.send(outcome);
+}
+
+/// Whether the file at `path` is the state machine of `cluster` as `meta` describes it.
+fn check_snapshot(path: &Path, cluster: ClusterId, meta: &SnapshotMeta) -> io::Result<()> {
+    let connection = sqlite::open_reader(path)?;
+    let (position, _) =
+        tables::load(&connection)?.ok_or_else(|| schema::invalid("the snapshot holds no position"))?;
+    if position.cluster != cluster.bytes() {
+        return Err(schema::invalid("the snapshot belongs to another group"));
+    }
+    if position.applied.map(engine::log_id) != meta.last_log_id {
+        return Err(schema::invalid(
+            "the snapshot stands elsewhere than its description says",
+        ));
+    }
+    Ok(())
+}
+
+/// One transaction under way.
+struct Batch<'a, M> {
+    machine: &'a mut M,
+    tx: &'a Transaction<'a>,
+    position: &'a mut Position,
+    membership: &'a mut schema::Membership,
+    changes: &'a mut Changes,
+}
+
+impl<M: Machine> Batch<'_, M> {
+    fn entry(&mut self, entry: Entry, awaited: bool) -> io::Result<Answer> {
+        let log_id = entry.log_id();
+        let answer = match entry.payload {
+            EntryPayload::Blank => Answer::Applied,
+            EntryPayload::Membership(membership) => {
+                *self.membership = engine::membership_out(Some(&log_id), &membership);
+                self.changes.membership = true;
+                Answer::Applied
+            }
+            EntryPayload::Normal(Payload(payload)) => {
+                let entry = schema::decode_entry(&payload)?;
+                self.position.cluster_time = self.position.cluster_time.max(entry.cluster_time);
+                let kind = entry
+                    .kind
+                    .ok_or_else(|| schema::invalid("a log entry of an unknown kind: upgrade this member"))?;
+                let at = engine::log_id_out(&log_id);
+                self.kind(kind, at, awaited).map_err(failure)?
+            }
+        };
+        self.position.applied = Some(engine::log_id_out(&log_id));
+        Ok(answer)
+    }
+
+    fn kind(&mut self, kind: Kind, at: schema::LogId, awaited: bool) -> rusqlite::Result<Answer> {
+        match kind {
+            Kind::Commands(commands) => return self.commands(commands, at, awaited),
+            Kind::LeaderStarted(started) => {
+                if started.term == at.term {
+                    self.position.leadership = Some(Leadership {
+                        epoch: at.index,
+                        term: at.term,
+                        node: started.node,
+                    });
+                }
+            }
+            Kind::Join(join) => {
+                self.changes.members = true;
+                return Ok(Answer::Joined(
+                    tables::join(self.tx, at.index, join)?.map(NodeId::new),
+                ));
+            }
+            Kind::Announce(announce) => {
+                self.changes.members = true;
+                tables::announce(self.tx, announce)?;
+            }
+            Kind::SetAside(aside) => {
+                self.changes.members = true;
+                tables::set_aside(self.tx, aside.node)?;
+            }
+            Kind::Tick(_) => {}
+        }
+        Ok(Answer::Applied)
+    }
+
+    fn commands(
+        &mut self,
+        commands: schema::Commands,
+        at: schema::LogId,
+        awaited: bool,
+    ) -> rusqlite::Result<Answer> {
+        let epoch = self.position.leadership.map_or(0, |leadership| leadership.epoch);
+        let mut outcomes = Vec::new();
+        for command in commands.commands {
+            if command.epoch.is_some_and(|asked| asked != epoch) {
+                if awaited {
+                    outcomes.push(Outcome::Stale);
+                }
+                continue;
+            }
+            self.position.sequence += 1;
+            let applying = Applying {
+                index: LogIndex::new(at.index),
+                sequence: self.position.sequence,
+                epoch: Epoch::new(epoch),
+                now: ClusterTime::from_millis(self.position.cluster_time),
+            };
+            let command = M::Command::decode(command.body)
+                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            let reply = self.machine.apply(self.tx, &applying, command)?;
+            if awaited {
+                outcomes.push(Outcome::Applied(reply));
+            }
+        }
+        let outcomes: Box<dyn Any + Send + std::marker::Sync> = Box::new(outcomes);
+        Ok(Answer::Commands(outcomes))
+    }
+}

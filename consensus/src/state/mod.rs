@@ -1,0 +1,273 @@
+//! The replicated state machine: the tier's tables and ours in one SQLite file, one thread that writes, connections
+//! that read.
+//!
+//! Invariants:
+//! - a batch of entries, the position and the membership change in one transaction;
+//! - `durable` is an index up to which the file would survive a power cut; only it allows the log to be purged;
+//! - a snapshot replaces the file as a whole: a new generation is complete and durable before `state.current` names it.
+//!
+//! Not owned: what the tier's commands mean ([`crate::Machine`]), when snapshots are made (`background.rs`).
+
+mod applier;
+mod files;
+mod readers;
+mod snapshot;
+mod tables;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::ids::{ClusterId, LogIndex};
+use common::time::ClusterTime;
+use futures::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{OptionalSend, RaftSnapshotBuilder, Snapshot};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::engine::{self, LogId, SnapshotMeta, StoredMembership, Types};
+use crate::health::Health;
+use crate::log::blocking;
+use crate::machine::Machine;
+use crate::schema::{self, Leadership};
+use crate::settings::Settings;
+use crate::sqlite::failure;
+use crate::state::applier::{Applier, Job};
+pub(crate) use crate::state::files::Files;
+pub(crate) use crate::state::readers::Readers;
+pub(crate) use crate::state::snapshot::{Scratch, SnapshotFile};
+
+/// Batches waiting for the applying thread.
+const JOBS_WAITING_MAX: usize = 16;
+/// Entries applied in one transaction.
+const BATCH_ENTRIES_MAX: usize = 2048;
+/// Bytes of entries applied in one transaction.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// A cheap handle to the state machine of one member; openraft's view of it.
+#[derive(Clone)]
+pub(crate) struct StateMachine {
+    jobs: mpsc::Sender<Job>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) files: Files,
+    pub(crate) readers: Readers,
+    /// Where the state machine stands; changed after each committed batch.
+    pub(crate) position: watch::Sender<Applied>,
+    /// The committed members, by id.
+    pub(crate) members: watch::Sender<Arc<[MemberRow]>>,
+    pub(crate) durable: Arc<AtomicU64>,
+    pub(crate) health: Health,
+}
+
+/// Where the state machine stands.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Applied {
+    pub(crate) log_id: Option<LogId>,
+    pub(crate) time: ClusterTime,
+    pub(crate) leadership: Option<Leadership>,
+    pub(crate) membership: Arc<StoredMembership>,
+}
+
+impl Applied {
+    pub(crate) fn index(&self) -> LogIndex {
+        LogIndex::new(self.log_id.map_or(0, |id| id.index()))
+    }
+}
+
+/// A committed member.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct MemberRow {
+    pub(crate) node: u64,
+    pub(crate) active: bool,
+    pub(crate) record: crate::status::MemberRecord,
+}
+
+impl StateMachine {
+    /// Opens the state machine in `directory`, durable up to where it stands.
+    pub(crate) fn open<M: Machine>(
+        directory: &Path,
+        cluster: ClusterId,
+        machine: M,
+        create: bool,
+        settings: &Settings,
+        durable: Arc<AtomicU64>,
+        health: Health,
+    ) -> io::Result<Self> {
+        let files = Files::open(directory, create)?;
+        let applier = Applier::open(machine, &files.current(), cluster, create)?;
+        files.sync_current()?;
+        let (applied, members) = applier.standing()?;
+        durable.store(applied.index().get(), Ordering::SeqCst);
+        let readers = Readers::new(
+            files.current(),
+            settings.limits.readers,
+            settings.timings,
+            settings.clock.clone(),
+        );
+        let shared = Arc::new(Shared {
+            files,
+            readers,
+            position: watch::Sender::new(applied),
+            members: watch::Sender::new(members),
+            durable,
+            health,
+        });
+        let (jobs, waiting) = mpsc::channel(JOBS_WAITING_MAX);
+        applier.spawn(waiting, Arc::clone(&shared))?;
+        Ok(Self { jobs, shared })
+    }
+
+    /// Tells the applying thread that little is going on: it may tidy up.
+    pub(crate) fn quiet(&self) {
+        // A full queue is not quiet.
+        let _ = self.jobs.try_send(Job::Quiet);
+    }
+
+    /// Ends the applying thread after what is waiting; resolves when the file is closed.
+    pub(crate) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.jobs.send(Job::Close { done }).await.is_ok() {
+            let _ = closed.await;
+        }
+        self.shared.readers.close();
+    }
+
+    async fn run<T>(&self, make: impl FnOnce(oneshot::Sender<io::Result<T>>) -> Job) -> io::Result<T> {
+        let (done, outcome) = oneshot::channel();
+        self.jobs.send(make(done)).await.map_err(|_| self.gone())?;
+        outcome.await.map_err(|_| self.gone())?
+    }
+
+    fn gone(&self) -> io::Error {
+        let reason = self.shared.health.reason();
+        io::Error::other(reason.unwrap_or_else(|| "the state machine is closed".to_owned()))
+    }
+}
+
+impl Shared {
+    /// Makes the state machine durable up to where it stands when this is called, and says where that is.
+    pub(crate) async fn make_durable(self: &Arc<Self>) -> io::Result<Applied> {
+        let shared = Arc::clone(self);
+        let synced = blocking(move || {
+            // What is committed before the fsync begins is in the file or its WAL, both of which it covers.
+            let applied = shared.position.borrow().clone();
+            common::fail::point("raft.durable:before");
+            shared.files.sync_current()?;
+            shared.durable.fetch_max(applied.index().get(), Ordering::SeqCst);
+            common::fail::point("raft.durable:after");
+            Ok(applied)
+        });
+        let outcome = synced.await;
+        if let Err(error) = &outcome {
+            self.health
+                .fail(format!("the state machine cannot be synced: {error}"));
+        }
+        outcome
+    }
+}
+
+impl RaftStateMachine<Types> for StateMachine {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        let applied = self.shared.position.borrow().clone();
+        Ok((applied.log_id, applied.membership.as_ref().clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            if let openraft::EntryPayload::Normal(payload) = &entry.payload {
+                bytes += payload.0.len();
+            }
+            batch.push((entry, responder));
+            if batch.len() >= BATCH_ENTRIES_MAX || bytes >= BATCH_BYTES_MAX {
+                let entries = std::mem::take(&mut batch);
+                bytes = 0;
+                self.run(|done| Job::Apply { entries, done }).await?;
+            }
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.run(|done| Job::Apply { entries: batch, done }).await
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<()> {
+        let (meta, snapshot) = (meta.clone(), Box::new(snapshot));
+        self.run(|done| Job::Install { meta, snapshot, done }).await
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> io::Result<Option<Snapshot<engine::Leader, u64, openraft::EmptyNode, SnapshotFile>>> {
+        let path = self.shared.files.current();
+        let directory = self.shared.files.directory().to_owned();
+        let pinned = blocking(move || snapshot::pin(&path, directory)).await?;
+        Ok(pinned.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
+    }
+}
+
+/// Openraft's "building a snapshot" is making the state machine durable: the file itself is the snapshot, and copied
+/// only when a peer needs it.
+impl RaftSnapshotBuilder<Types> for StateMachine {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(
+        &mut self,
+    ) -> io::Result<Snapshot<engine::Leader, u64, openraft::EmptyNode, SnapshotFile>> {
+        let applied = self.shared.make_durable().await?;
+        let meta = SnapshotMeta {
+            last_log_id: applied.log_id,
+            last_membership: applied.membership.as_ref().clone(),
+        };
+        Ok(Snapshot {
+            meta,
+            snapshot: SnapshotFile::Nothing,
+        })
+    }
+}
+
+/// The bytes that travel ahead of a snapshot.
+pub(crate) fn meta_out(meta: &SnapshotMeta) -> schema::SnapshotMeta {
+    schema::SnapshotMeta {
+        format: schema::STATE_FORMAT,
+        applied: meta.last_log_id.as_ref().map(engine::log_id_out),
+        membership: Some(engine::membership_out(
+            meta.last_membership.log_id().as_ref(),
+            meta.last_membership.membership(),
+        )),
+    }
+}
+
+/// The inverse of [`meta_out`].
+pub(crate) fn meta(stored: &schema::SnapshotMeta) -> io::Result<SnapshotMeta> {
+    if stored.format > schema::STATE_FORMAT {
+        return Err(schema::invalid(format!(
+            "the snapshot has format {}, this build reads up to {}",
+            stored.format,
+            schema::STATE_FORMAT
+        )));
+    }
+    let membership = stored
+        .membership
+        .as_ref()
+        .ok_or_else(|| failure("a snapshot names no members"))?;
+    Ok(SnapshotMeta {
+        last_log_id: stored.applied.map(engine::log_id),
+        last_membership: engine::stored_membership(membership)?,
+    })
+}

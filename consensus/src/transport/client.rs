@@ -1,0 +1,312 @@
+//! What openraft sends: votes, log streams, snapshots.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::time::Clock;
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, Stream, StreamExt};
+use openraft::alias::{SnapshotOf, VoteOf};
+use openraft::base::{BoxFuture as RaftFuture, BoxStream as RaftStream};
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout as RpcTimeout, Unreachable,
+};
+use openraft::network::RPCOption;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{EmptyNode, OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use prost::Message;
+use proto::raft::v1 as pb;
+use tokio::io::AsyncReadExt;
+use tonic::{Code, Status};
+
+use crate::cluster_time::Timekeeper;
+use crate::engine::Types;
+use crate::log::blocking;
+use crate::state::{self, SnapshotFile};
+use crate::transport::SNAPSHOT_PART_BYTES;
+use crate::transport::peers::{Client, Lane, Peers};
+use crate::transport::wire;
+
+/// Snapshot parts read ahead of the network.
+const SNAPSHOT_PARTS_AHEAD: usize = 2;
+/// The shortest time limit of a call: a new connection needs a TLS handshake.
+const CALL_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+
+type RpcResult<T> = Result<T, RPCError<Types>>;
+type ReplyStream = BoxStream<'static, RpcResult<StreamAppendResult<Types>>>;
+
+/// Makes links to members.
+#[derive(Clone)]
+pub(crate) struct Links {
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) timekeeper: Arc<Timekeeper>,
+    pub(crate) clock: Clock,
+    pub(crate) snapshot_timeout: Duration,
+}
+
+/// The way to one member.
+pub(crate) struct Link {
+    links: Links,
+    target: u64,
+}
+
+impl RaftNetworkFactory<Types> for Links {
+    type Network = Link;
+
+    async fn new_client(&mut self, target: u64, _node: &EmptyNode) -> Link {
+        Link {
+            links: self.clone(),
+            target,
+        }
+    }
+}
+
+impl Link {
+    fn client(&self, lane: Lane) -> RpcResult<Client> {
+        self.links
+            .peers
+            .client(self.target, lane)
+            .ok_or_else(|| unreachable(format!("nobody knows where node {} is", self.target)))
+    }
+
+    async fn limited<T>(
+        &self,
+        action: RPCTypes,
+        option: &RPCOption,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> RpcResult<T> {
+        let limit = option.soft_ttl().max(CALL_TIMEOUT_MIN);
+        match self.links.clock.timeout(limit, call).await {
+            Some(Ok(reply)) => Ok(reply.into_inner()),
+            Some(Err(status)) => Err(failed(&status)),
+            None => Err(RPCError::Timeout(RpcTimeout {
+                action,
+                id: self.links.peers.identity.node.get(),
+                target: self.target,
+                timeout: limit,
+            })),
+        }
+    }
+
+    async fn ask_vote(
+        &self,
+        request: &VoteRequest<Types>,
+        option: &RPCOption,
+        rehearsal: bool,
+    ) -> RpcResult<VoteResponse<Types>> {
+        let mut client = self.client(Lane::Log)?;
+        let request = wire::vote_request_out(&self.links.peers.identity, self.target, request, rehearsal);
+        let reply = self.limited(RPCTypes::Vote, option, client.vote(request)).await?;
+        wire::vote_reply(&reply).map_err(|status| failed(&status))
+    }
+
+    /// Its future is boxed and owns all it needs: the compiler does not see through openraft's and tonic's generics
+    /// otherwise.
+    fn open_stream(
+        &self,
+        input: BoxStream<'static, AppendEntriesRequest<Types>>,
+        option: &RPCOption,
+    ) -> BoxFuture<'static, RpcResult<ReplyStream>> {
+        let link = Link {
+            links: self.links.clone(),
+            target: self.target,
+        };
+        let option = option.clone();
+        Box::pin(async move {
+            let mut client = link.client(Lane::Log)?;
+            let (links, target) = (link.links.clone(), link.target);
+            let requests = input.map(move |request| {
+                let time = links.timekeeper.now().as_millis();
+                wire::append_out(&links.peers.identity, target, time, request)
+            });
+            let requests: BoxStream<'static, pb::AppendRequest> = Box::pin(requests);
+            let calling: BoxFuture<'_, _> = Box::pin(client.append(requests));
+            let replies = link.limited(RPCTypes::AppendEntries, &option, calling).await?;
+            let results = replies.map(|reply| {
+                let reply = reply.map_err(|status| failed(&status))?;
+                wire::append_reply(&reply).map_err(|status| failed(&status))
+            });
+            let results: ReplyStream = Box::pin(results);
+            Ok(results)
+        })
+    }
+
+    async fn send_snapshot(
+        &self,
+        vote: &VoteOf<Types>,
+        snapshot: SnapshotOf<Types, SnapshotFile>,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let SnapshotFile::Pinned(pinned) = snapshot.snapshot else {
+            return Err(broken(&io::Error::other("this snapshot is not to be sent")));
+        };
+        let copy = blocking(move || pinned.copy())
+            .await
+            .map_err(|error| broken(&error))?;
+        let header = pb::SnapshotHeader {
+            envelope: self.links.peers.identity.envelope(self.target),
+            vote: Some(wire::vote_out(vote)),
+            meta: state::meta_out(&snapshot.meta).encode_to_vec().into(),
+            length: copy.length,
+            digest: copy.digest.bytes().to_vec().into(),
+        };
+        tracing::info!(
+            target_node = self.target,
+            bytes = copy.length,
+            "sending a snapshot"
+        );
+        let file = tokio::fs::File::open(copy.file.path())
+            .await
+            .map_err(|error| broken(&error))?;
+        let first = pb::SnapshotPart {
+            part: Some(pb::snapshot_part::Part::Header(header)),
+        };
+        let (parts, receiver) = tokio::sync::mpsc::channel(SNAPSHOT_PARTS_AHEAD);
+        let feeding = feed(file, first, parts);
+        let parts = futures::stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|part| (part, receiver))
+        });
+        let mut client = self.client(Lane::Snapshot)?;
+        let (fed, reply) = tokio::join!(feeding, client.install_snapshot(parts));
+        let reply = reply.map_err(|status| failed(&status))?.into_inner();
+        fed.map_err(|error| broken(&error))?;
+        let vote = wire::vote(reply.vote.as_ref()).map_err(|status| failed(&status))?;
+        // The copy is needed until here.
+        drop(copy);
+        Ok(SnapshotResponse::new(vote))
+    }
+}
+
+/// Reads the file into `parts`; ends early when nobody takes them any more.
+async fn feed(
+    mut file: tokio::fs::File,
+    first: pb::SnapshotPart,
+    parts: tokio::sync::mpsc::Sender<pb::SnapshotPart>,
+) -> io::Result<()> {
+    if parts.send(first).await.is_err() {
+        return Ok(());
+    }
+    loop {
+        let mut buffer = prost::bytes::BytesMut::with_capacity(SNAPSHOT_PART_BYTES);
+        while buffer.len() < SNAPSHOT_PART_BYTES {
+            let room = SNAPSHOT_PART_BYTES - buffer.len();
+            if (&mut file).take(room as u64).read_buf(&mut buffer).await? == 0 {
+                break;
+            }
+        }
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let part = pb::SnapshotPart {
+            part: Some(pb::snapshot_part::Part::Bytes(buffer.freeze())),
+        };
+        if parts.send(part).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+impl RaftNetworkV2<Types> for Link {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> RpcResult<AppendEntriesResponse<Types>> {
+        let once = futures::stream::once(async { request }).boxed();
+        let mut replies = self.open_stream(once, &option).await?;
+        match replies.next().await {
+            Some(Ok(Ok(stored))) => Ok(AppendEntriesResponse::PartialSuccess(stored)),
+            Some(Ok(Err(StreamAppendError::Conflict(_)))) => Ok(AppendEntriesResponse::Conflict),
+            Some(Ok(Err(StreamAppendError::HigherVote(vote)))) => Ok(AppendEntriesResponse::HigherVote(vote)),
+            Some(Err(error)) => Err(error),
+            None => Err(unreachable("the stream ended without a reply")),
+        }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> RaftFuture<'s, RpcResult<RaftStream<'s, RpcResult<StreamAppendResult<Types>>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        let opening = self.open_stream(Box::pin(input), &option);
+        Box::pin(async move {
+            let replies: RaftStream<'s, _> = opening.await?;
+            Ok(replies)
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> RpcResult<VoteResponse<Types>> {
+        self.ask_vote(&request, &option, false).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> RpcResult<VoteResponse<Types>> {
+        self.ask_vote(&request, &option, true).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: VoteOf<Types>,
+        snapshot: SnapshotOf<Types, SnapshotFile>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let limit = self.links.snapshot_timeout;
+        tokio::select! {
+            sent = self.links.clock.timeout(limit, self.send_snapshot(&vote, snapshot)) => {
+                sent.unwrap_or_else(|| Err(unreachable("the snapshot took too long").into()))
+            }
+            closed = cancel => Err(StreamingError::Closed(closed)),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> RpcResult<TransferLeaderResponse<Types>> {
+        let mut client = self.client(Lane::Log)?;
+        let message = wire::transfer_out(&self.links.peers.identity, self.target, &request);
+        let reply = self
+            .limited(RPCTypes::TransferLeader, &option, client.transfer_lead(message))
+            .await?;
+        match reply.accepted {
+            true => Ok(Ok(())),
+            false => Err(unreachable("the member does not take the lead")),
+        }
+    }
+}
+
+fn unreachable(reason: impl ToString) -> RPCError<Types> {
+    RPCError::Unreachable(Unreachable::from_string(reason))
+}
+
+/// What openraft should do after a failed call: back off unless it was a moment's trouble.
+fn failed(status: &Status) -> RPCError<Types> {
+    let text = format!("{}: {}", status.code(), status.message());
+    match status.code() {
+        Code::Cancelled | Code::Aborted => RPCError::Network(NetworkError::from_string(text)),
+        _ => unreachable(text),
+    }
+}
+
+fn broken(error: &io::Error) -> StreamingError<Types> {
+    tracing::warn!(%error, "a snapshot could not be prepared");
+    unreachable(error).into()
+}

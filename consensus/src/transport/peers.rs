@@ -1,0 +1,156 @@
+//! Who is reached where: addresses from the committed member records, and hints learned from the peers themselves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::net::Network;
+use common::tls::Role;
+use parking_lot::Mutex;
+use proto::raft::v1 as pb;
+use proto::raft::v1::raft_client::RaftClient;
+use rustls::ClientConfig;
+use tokio::sync::watch;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use crate::error::Error;
+use crate::settings::Settings;
+use crate::state::MemberRow;
+use crate::transport::MESSAGE_BYTES_MAX;
+use crate::transport::wire::Identity;
+
+/// How long a peer may take to say who it is.
+const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(crate) type Client = RaftClient<Channel>;
+
+/// Reaches processes by address, before and without any membership.
+#[derive(Clone)]
+pub(crate) struct Seed {
+    network: Network,
+    role: Role,
+    tls: Arc<ClientConfig>,
+    label: String,
+}
+
+/// Reaches members by id.
+pub(crate) struct Peers {
+    seed: Seed,
+    pub(crate) identity: Identity,
+    members: watch::Receiver<Arc<[MemberRow]>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// Open channels, with the address they lead to.
+    channels: BTreeMap<(u64, Lane), (String, Client)>,
+    /// Where a member was found, when its record was of no use.
+    hints: BTreeMap<u64, String>,
+}
+
+/// Snapshots travel on connections of their own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Lane {
+    Log,
+    Snapshot,
+}
+
+impl Seed {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            network: settings.network.clone(),
+            role: settings.role.clone(),
+            tls: Arc::clone(&settings.tls),
+            label: settings.label.clone(),
+        }
+    }
+
+    /// A channel to the process at `address`.
+    pub(crate) fn client(&self, address: &str) -> Result<Client, Error> {
+        let channel = proto::control::connect(&self.network, address, &self.role, Arc::clone(&self.tls))
+            .map_err(|error| Error::Settings {
+                reason: error.to_string(),
+            })?;
+        Ok(RaftClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    /// An envelope from a process that is no member yet.
+    pub(crate) fn envelope(&self) -> Option<pb::Envelope> {
+        Some(pb::Envelope {
+            protocol_version: proto::PROTOCOL_VERSION,
+            group: self.label.clone(),
+            ..pb::Envelope::default()
+        })
+    }
+
+    /// Asks the process at `address` which group it belongs to.
+    pub(crate) async fn describe(&self, address: &str) -> Result<pb::DescribeReply, Status> {
+        let mut client = self
+            .client(address)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let mut request = Request::new(pb::DescribeRequest {
+            envelope: self.envelope(),
+        });
+        request.set_timeout(DESCRIBE_TIMEOUT);
+        client.describe(request).await.map(tonic::Response::into_inner)
+    }
+}
+
+impl Peers {
+    pub(crate) fn new(seed: Seed, identity: Identity, members: watch::Receiver<Arc<[MemberRow]>>) -> Self {
+        Self {
+            seed,
+            identity,
+            members,
+            known: Mutex::new(Known::default()),
+        }
+    }
+
+    pub(crate) fn seed(&self) -> &Seed {
+        &self.seed
+    }
+
+    /// A channel to member `node`; `None` while nobody knows where it is.
+    pub(crate) fn client(&self, node: u64, lane: Lane) -> Option<Client> {
+        let recorded = {
+            let members = self.members.borrow();
+            let member = members.iter().find(|member| member.node == node);
+            member.map(|member| member.record.control.clone())
+        };
+        let mut known = self.known.lock();
+        let address = known.hints.get(&node).cloned().or(recorded)?;
+        if let Some((open, client)) = known.channels.get(&(node, lane))
+            && *open == address
+        {
+            return Some(client.clone());
+        }
+        let client = self.seed.client(&address).ok()?;
+        known.channels.insert((node, lane), (address, client.clone()));
+        Some(client)
+    }
+
+    /// Member `node` answered at `address`. Forgotten once its record says so too.
+    pub(crate) fn hint(&self, node: u64, address: &str) {
+        let recorded = {
+            let members = self.members.borrow();
+            members
+                .iter()
+                .any(|member| member.node == node && member.record.control == address)
+        };
+        let mut known = self.known.lock();
+        if recorded {
+            known.hints.remove(&node);
+        } else {
+            known.hints.insert(node, address.to_owned());
+        }
+    }
+
+    /// Member `node` announced itself: its record is right.
+    pub(crate) fn forget_hint(&self, node: u64) {
+        self.known.lock().hints.remove(&node);
+    }
+}

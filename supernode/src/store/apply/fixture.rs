@@ -1,0 +1,285 @@
+//! A names group of one, without a log: commands are applied to tables in memory, one after the other.
+
+use common::ids::{UploadId, UserId, VersionId};
+use common::lifecycle::Session;
+use common::time::ClusterTime;
+use proto::names_log::v1 as log;
+use proto::names_log::v1::command::Body as Command;
+use proto::names_log::v1::reply::Body as Reply;
+use rusqlite::Connection;
+
+use super::{At, apply, decode_refusal};
+use crate::core::permission::Caller;
+use crate::core::refusal::Refusal;
+use crate::store::{schema, session, user};
+
+/// How long the tests keep things in the trash.
+pub(crate) const KEEP_MILLIS: u64 = 10_000;
+/// The dedupe window of the tests.
+pub(crate) const WINDOW_MILLIS: u64 = 100_000;
+/// The cluster that [`Bench::new`] registers.
+pub(crate) const ALPHA: [u8; 16] = [0xa1; 16];
+
+pub(crate) struct Bench {
+    pub(crate) tables: Connection,
+    pub(crate) now: u64,
+    keys: u64,
+}
+
+impl Bench {
+    /// With an administrator `root`, users `ada` and `bob`, and the cluster `alpha`.
+    pub(crate) fn new() -> Self {
+        let tables = Connection::open_in_memory().unwrap();
+        schema::migrate(&tables).unwrap();
+        let mut bench = Self {
+            tables,
+            now: 1_000,
+            keys: 0,
+        };
+        bench
+            .run(Command::CreateUser(user_command("root", true, true, None)))
+            .unwrap();
+        let root = bench.caller("root");
+        for name in ["ada", "bob"] {
+            bench
+                .run(Command::CreateUser(user_command(name, false, false, Some(root))))
+                .unwrap();
+        }
+        bench.register("alpha", ALPHA).unwrap();
+        bench
+    }
+
+    pub(crate) fn apply(&mut self, command: log::Command) -> log::Reply {
+        let at = At {
+            tables: &self.tables,
+            now: ClusterTime::from_millis(self.now),
+        };
+        apply(at, command).unwrap()
+    }
+
+    pub(crate) fn run(&mut self, body: Command) -> Result<Reply, Refusal> {
+        let reply = self.apply(log::Command {
+            dedupe: None,
+            body: Some(body),
+        });
+        match reply.refusal {
+            Some(refusal) => Err(decode_refusal(refusal)),
+            None => Ok(reply.body.unwrap()),
+        }
+    }
+
+    /// The code of the refusal, or `ok`.
+    pub(crate) fn code(&mut self, body: Command) -> String {
+        self.run(body)
+            .map_or_else(|refusal| refusal.code().to_owned(), |_| "ok".to_owned())
+    }
+
+    pub(crate) fn user(&self, name: &str) -> user::User {
+        user::by_name(&self.tables, name).unwrap().unwrap()
+    }
+
+    pub(crate) fn caller(&self, name: &str) -> log::Caller {
+        let user = self.user(name);
+        log::Caller {
+            user_id: user.id.get(),
+            token_generation: user.token_generation,
+        }
+    }
+
+    pub(crate) fn as_caller(&self, name: &str) -> Caller {
+        self.user(name).caller()
+    }
+
+    pub(crate) fn register(&mut self, name: &str, id: [u8; 16]) -> Result<Reply, Refusal> {
+        self.run(Command::RegisterCluster(log::RegisterCluster {
+            cluster_id: id.to_vec().into(),
+            name: name.to_owned(),
+            generation: 1,
+            site: String::new(),
+            members: Vec::new(),
+        }))
+    }
+
+    pub(crate) fn opening(&mut self, user: &str, path: &str) -> log::OpenUpload {
+        self.keys += 1;
+        log::OpenUpload {
+            caller: Some(self.caller(user)),
+            idempotency_key: u128::from(self.keys).to_be_bytes().to_vec().into(),
+            key_born_millis: self.now,
+            path: path.to_owned(),
+            size_hint: 100,
+            condition: None,
+            metadata: Vec::new(),
+            cluster_id: ALPHA.to_vec().into(),
+            dedupe_window_millis: WINDOW_MILLIS,
+            open_per_user_max: 100,
+        }
+    }
+
+    pub(crate) fn open_with(&mut self, opening: log::OpenUpload) -> Result<UploadId, Refusal> {
+        match self.run(Command::OpenUpload(opening))? {
+            Reply::Upload(upload) => Ok(UploadId::new(upload.upload_id)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn open(&mut self, user: &str, path: &str) -> UploadId {
+        let opening = self.opening(user, path);
+        self.open_with(opening).unwrap()
+    }
+
+    pub(crate) fn publishing(&self, id: UploadId, size: u64) -> log::Publish {
+        log::Publish {
+            cluster_id: ALPHA.to_vec().into(),
+            generation: 1,
+            items: vec![log::PublishItem {
+                upload_id: id.get(),
+                size,
+                digest: vec![id.get() as u8; 32].into(),
+                modified_wall_millis: self.now,
+            }],
+            outcomes_recorded: Vec::new(),
+            trash_keep_millis: KEEP_MILLIS,
+        }
+    }
+
+    /// `ok`, or the code of the refusal that is the outcome.
+    pub(crate) fn publish(&mut self, id: UploadId, size: u64) -> String {
+        let command = self.publishing(id, size);
+        match self.run(Command::Publish(command)) {
+            Ok(Reply::Outcomes(all)) if all.outcomes[0].published => "ok".to_owned(),
+            Ok(Reply::Outcomes(all)) => all.outcomes[0].refused_code.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A published file of 100 bytes.
+    pub(crate) fn put(&mut self, user: &str, path: &str) -> VersionId {
+        let id = self.open(user, path);
+        assert_eq!(self.publish(id, 100), "ok", "{path}");
+        id.version()
+    }
+
+    pub(crate) fn abort(&mut self, user: &str, id: UploadId) -> Result<Session, Refusal> {
+        let command = log::AbortUpload {
+            caller: Some(self.caller(user)),
+            upload_id: id.get(),
+        };
+        match self.run(Command::AbortUpload(command))? {
+            Reply::Upload(upload) => Ok(Session::from_code(upload.state as u8).unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn state(&self, id: UploadId) -> Session {
+        session::by_id(&self.tables, id).unwrap().unwrap().state
+    }
+
+    pub(crate) fn make_directory(&mut self, user: &str, path: &str) -> String {
+        let command = log::MakeDirectory {
+            caller: Some(self.caller(user)),
+            path: path.to_owned(),
+            wall_millis: self.now,
+        };
+        self.code(Command::MakeDirectory(command))
+    }
+
+    pub(crate) fn rename(&mut self, user: &str, from: &str, to: &str, replace: bool) -> String {
+        let command = log::Rename {
+            caller: Some(self.caller(user)),
+            from: from.to_owned(),
+            to: to.to_owned(),
+            replace,
+            trash_keep_millis: KEEP_MILLIS,
+            wall_millis: self.now,
+        };
+        self.code(Command::Rename(command))
+    }
+
+    pub(crate) fn delete(&mut self, user: &str, path: &str, recursive: bool) -> String {
+        let command = log::Delete {
+            caller: Some(self.caller(user)),
+            path: path.to_owned(),
+            recursive,
+            if_version: 0,
+            trash_keep_millis: KEEP_MILLIS,
+        };
+        self.code(Command::Delete(command))
+    }
+
+    /// Empties what is due in steps of `limit`; (released, commands).
+    pub(crate) fn expire(&mut self, limit: u32) -> (u64, u32) {
+        let (mut released, mut commands) = (0, 0);
+        loop {
+            let Ok(Reply::Worked(worked)) = self.run(Command::ExpireTrash(log::ExpireTrash { limit })) else {
+                panic!("expiry was refused");
+            };
+            released += worked.count;
+            commands += 1;
+            if !worked.more {
+                return (released, commands);
+            }
+        }
+    }
+
+    pub(crate) fn count(&self, table: &str) -> i64 {
+        self.tables
+            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+            .unwrap()
+    }
+
+    /// Every figure that is kept beside the rows equals what the rows say.
+    pub(crate) fn check_accounts(&self) {
+        let wrong: i64 = self
+            .tables
+            .query_row(
+                "SELECT count(*) FROM users u WHERE
+                   used_bytes != (SELECT coalesce(sum(size_bytes), 0) FROM versions v JOIN buckets b USING (bucket_id)
+                                  WHERE b.owner = u.user_id)
+                OR reserved_bytes != (SELECT coalesce(sum(reserved_bytes), 0) FROM uploads
+                                      WHERE state = 1 AND charged_to = u.user_id)
+                OR uploads_open != (SELECT count(*) FROM uploads p WHERE state = 1 AND p.user_id = u.user_id)
+                OR files != (SELECT count(*) FROM versions v JOIN buckets b USING (bucket_id)
+                             WHERE b.owner = u.user_id AND trash_id = 0)",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(wrong, 0, "the accounts are off");
+        let dangling: i64 = self
+            .tables
+            .query_row(
+                "SELECT (SELECT count(*) FROM files LEFT JOIN versions USING (version_id) WHERE size_bytes IS NULL)
+                      + (SELECT count(*) FROM versions v WHERE trash_id = 0
+                         AND NOT EXISTS (SELECT 1 FROM files f WHERE f.version_id = v.version_id))
+                      + (SELECT count(*) FROM files f JOIN directories d
+                         ON d.parent_id = f.directory_id AND d.name = f.name)",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(dangling, 0, "rows contradict each other");
+    }
+}
+
+pub(crate) fn user_command(
+    name: &str,
+    admin: bool,
+    bootstrap: bool,
+    caller: Option<log::Caller>,
+) -> log::CreateUser {
+    log::CreateUser {
+        caller,
+        name: name.to_owned(),
+        password_hash: "hash".to_owned(),
+        admin,
+        quota_bytes: 0,
+        wall_millis: 7,
+        bootstrap,
+    }
+}
+
+/// The id of a user made by [`Bench::new`].
+pub(crate) fn id_of(bench: &Bench, name: &str) -> UserId {
+    bench.user(name).id
+}

@@ -1,0 +1,50 @@
+//! Forgets sessions and replies which no acceptable key can ask for any more (P4, P8).
+//!
+//! Invariant: a row goes only once the cluster's log has recorded the outcome, so that an answer is never made up from
+//! the absence of a row. (Tempting: to answer "refused" for whatever is not known. It fails when the question is a late
+//! copy of one whose version was published and has been released since; `tests/model` shows it.)
+
+use common::ids::UploadId;
+use common::lifecycle::Session as State;
+use common::time::ClusterTime;
+use proto::names_log::v1 as log;
+
+use super::{At, Stop, millis, requests};
+use crate::core::dedupe;
+use crate::store::session::{self, Session};
+
+/// The most sessions, and the most replies, that one command forgets.
+pub(crate) const ROWS_PER_COMMAND_MAX: u32 = 1000;
+
+pub(super) fn apply(at: At<'_>, command: &log::Forget) -> Result<log::Worked, Stop> {
+    let window = millis(command.window_millis);
+    let mut count = 0;
+    for id in command.upload_ids.iter().take(ROWS_PER_COMMAND_MAX as usize) {
+        let found = session::by_id(at.tables, UploadId::new(*id))?;
+        if found.is_some_and(|session| may_go(&session, at.now, window)) {
+            session::remove(at.tables, UploadId::new(*id))?;
+            count += 1;
+        }
+    }
+    let kept_since = at
+        .now
+        .as_millis()
+        .saturating_sub(millis_of(dedupe::keep_for(window)));
+    let limit = command.keys_limit.min(ROWS_PER_COMMAND_MAX);
+    let replies = requests::forget(at.tables, ClusterTime::from_millis(kept_since), limit)?;
+    Ok(log::Worked {
+        count: count + replies as u64,
+        more: limit > 0 && replies as u64 >= u64::from(limit),
+        bytes: 0,
+    })
+}
+
+/// Whether nothing can need the row of `session` any more.
+pub(crate) fn may_go(session: &Session, now: ClusterTime, window: std::time::Duration) -> bool {
+    let answered = session.state != State::Open && session.recorded;
+    answered && now > session.ended + dedupe::keep_for(window)
+}
+
+fn millis_of(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

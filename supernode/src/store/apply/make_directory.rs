@@ -1,0 +1,23 @@
+//! Makes a directory and its missing parents. One that exists is no error.
+
+use proto::names_log::v1 as log;
+
+use super::{At, Stop, path};
+use crate::core::refusal::Refusal;
+use crate::store::tree::{self, Spot};
+use crate::store::{bucket, user};
+
+pub(super) fn apply(at: At<'_>, command: &log::MakeDirectory) -> Result<log::Done, Stop> {
+    let caller = user::caller(at.tables, command.caller)?.caller();
+    let path = path(&command.path)?;
+    let bucket = bucket::of_path(at.tables, caller, &path)?;
+    match tree::look(at.tables, &bucket, &path)? {
+        Spot::Directory(_) => {}
+        Spot::File { .. } => return Err(Refusal::not_a_directory(path.as_str()).into()),
+        Spot::BelowFile(file) => return Err(Refusal::not_a_directory(&file).into()),
+        Spot::Nothing { above, missing } => {
+            tree::make(at.tables, bucket.id, above, &missing, command.wall_millis)?;
+        }
+    }
+    Ok(log::Done {})
+}

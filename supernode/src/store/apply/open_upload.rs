@@ -1,0 +1,145 @@
+//! Begins an upload session, or finds the one that the key began.
+//!
+//! Invariant (P4): a key leads to one session. A key of which nothing is known is taken only within the dedupe window;
+//! a session that is found is given back however old its key is, because giving it back applies nothing.
+
+use common::error::Kind;
+use common::ids::{ClusterId, UploadId, VersionId};
+use common::lifecycle::Session as State;
+use common::time::ClusterTime;
+use prost::Message;
+use proto::names_log::v1 as log;
+
+use super::{At, Stop, cluster_id, key, millis, path};
+use crate::core::dedupe;
+use crate::core::publication::{Case, Condition, judge};
+use crate::core::quota::VERSION_BYTES_MAX;
+use crate::core::refusal::Refusal;
+use crate::store::cluster::{self, Cluster};
+use crate::store::counter::Counter;
+use crate::store::session::{self, Session};
+use crate::store::user::User;
+use crate::store::{bucket, tree, user};
+
+pub(super) fn apply(at: At<'_>, command: log::OpenUpload) -> Result<log::UploadState, Stop> {
+    let caller = user::caller(at.tables, command.caller)?;
+    let key = key(&command.idempotency_key)?;
+    if let Some(found) = session::by_key(at.tables, caller.id, key)? {
+        return again(at, &found, &command.path);
+    }
+    let born = ClusterTime::from_millis(command.key_born_millis);
+    dedupe::admit(born, at.now, millis(command.dedupe_window_millis))?;
+    let (owner, condition) = judge_opening(at, &caller, &command)?;
+    let cluster = chosen(at, &command)?;
+    let session = Session {
+        id: UploadId::new(Counter::Upload.next(at.tables)?),
+        state: State::Open,
+        user: caller.id,
+        key,
+        cluster: cluster.number,
+        generation: cluster.generation,
+        path: command.path,
+        charged_to: owner.id,
+        reserved_bytes: command.size_hint,
+        condition,
+        metadata: log::MetadataList {
+            entries: command.metadata,
+        }
+        .encode_to_vec(),
+        opened: at.now,
+        touched: at.now,
+        ended: ClusterTime::default(),
+        recorded: false,
+        refused_code: String::new(),
+        refused_message: String::new(),
+    };
+    session::insert(at.tables, &session)?;
+    Ok(session.reply(cluster.id, size_max(&owner, 0), true))
+}
+
+/// Everything that can be said against the upload before a byte is sent; its bucket's owner and its condition.
+fn judge_opening(at: At<'_>, caller: &User, command: &log::OpenUpload) -> Result<(User, Condition), Stop> {
+    let path = path(&command.path)?;
+    let bucket = bucket::of_path(at.tables, caller.caller(), &path)?;
+    if caller.uploads_open >= command.open_per_user_max {
+        return Err(Refusal::new(
+            Kind::Busy,
+            "E_TOO_MANY_UPLOADS",
+            format!("{} uploads are open already", caller.uploads_open),
+        )
+        .hint("finish or abort some of them")
+        .into());
+    }
+    if command.size_hint > VERSION_BYTES_MAX {
+        return Err(Refusal::too_large(command.size_hint).into());
+    }
+    let condition = condition(command.condition.unwrap_or_default());
+    if condition.contradicts_itself() {
+        return Err(Refusal::invalid("E_CONDITION", "the path cannot both have no file and have one").into());
+    }
+    let owner = if bucket.owner == caller.id {
+        caller.clone()
+    } else {
+        user::by_id(at.tables, bucket.owner)?.ok_or_else(|| Refusal::no_path(&path))?
+    };
+    let case = Case {
+        path: path.as_str(),
+        target: tree::look(at.tables, &bucket, &path)?.target(),
+        condition,
+        size_bytes: command.size_hint,
+        quota: owner.quota(0),
+    };
+    judge(&case)?;
+    Ok((owner, condition))
+}
+
+fn condition(asked: log::Condition) -> Condition {
+    Condition {
+        if_absent: asked.if_absent,
+        if_version: (asked.if_version != 0).then(|| VersionId::new(asked.if_version)),
+        if_present: asked.if_present,
+    }
+}
+
+fn chosen(at: At<'_>, command: &log::OpenUpload) -> Result<Cluster, Stop> {
+    let found = match command.cluster_id.is_empty() {
+        true => None,
+        false => cluster::by_id(at.tables, cluster_id(&command.cluster_id)?)?,
+    };
+    found.ok_or_else(|| {
+        Stop::Refused(Refusal::new(
+            Kind::Retry,
+            "E_NO_CLUSTER",
+            "no cluster takes new files at the moment",
+        ))
+    })
+}
+
+fn again(at: At<'_>, found: &Session, path: &str) -> Result<log::UploadState, Stop> {
+    if found.path != path {
+        return Err(Refusal::new(
+            Kind::Conflict,
+            "E_KEY_REUSED",
+            "the idempotency key belongs to an upload of another path",
+        )
+        .hint("choose a new key for every upload")
+        .into());
+    }
+    session::touch(at.tables, found.id, at.now)?;
+    reply(at, found)
+}
+
+/// What a command answers about a session that was there before.
+pub(super) fn reply(at: At<'_>, session: &Session) -> Result<log::UploadState, Stop> {
+    let cluster = cluster::by_number(at.tables, session.cluster)?;
+    let owner = user::by_id(at.tables, session.charged_to)?;
+    let room = owner.map_or(0, |owner| size_max(&owner, session.reserved_bytes));
+    let id = cluster.map_or_else(|| ClusterId::new([0; 16]), |cluster| cluster.id);
+    Ok(session.reply(id, room, false))
+}
+
+/// What the quota leaves for an upload that has reserved `own_reservation`; 0 for no limit.
+fn size_max(owner: &User, own_reservation: u64) -> u64 {
+    // A full quota still admits an empty file, and 0 means no limit: so the least limit is one byte.
+    owner.quota(own_reservation).room().map_or(0, |room| room.max(1))
+}

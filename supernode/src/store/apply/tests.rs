@@ -1,0 +1,7 @@
+//! Every command, applied to tables in memory.
+
+mod accounts;
+mod clusters;
+mod directories;
+mod model;
+mod uploads;

@@ -1,0 +1,164 @@
+//! What a path shows: a file with its current version, a directory, or a bucket.
+
+use common::ids::{Digest, DirectoryId, VersionId};
+use common::path::RemotePath;
+use prost::Message;
+use proto::names_log::v1 as log;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::core::permission::Caller;
+use crate::core::refusal::Refusal;
+use crate::store::apply::Stop;
+use crate::store::bucket::{self, Bucket};
+use crate::store::number::{number, sql};
+use crate::store::tree::{self, Spot};
+
+/// What kind of thing an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Has a version.
+    File,
+    /// Below a bucket.
+    Directory,
+    /// At the top.
+    Bucket,
+}
+
+/// One line of a listing. Where it is, whoever asked knows.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Entry {
+    /// File, directory or bucket.
+    pub(crate) kind: Kind,
+    /// Absolute.
+    pub(crate) path: String,
+    /// Who uploaded the file, or owns the bucket.
+    pub(crate) owner: String,
+    /// Modified, or created where it is no file. For people.
+    pub(crate) modified_wall_millis: u64,
+    /// Files only.
+    pub(crate) file: Option<File>,
+}
+
+/// The current version of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct File {
+    /// Which.
+    pub(crate) version: VersionId,
+    /// Its length.
+    pub(crate) size_bytes: u64,
+    /// BLAKE3 of its content.
+    pub(crate) digest: Digest,
+    /// In order of key.
+    pub(crate) metadata: Vec<log::Metadata>,
+    /// Name of the cluster that holds it.
+    pub(crate) cluster: String,
+    /// Who uploaded it.
+    pub(crate) owner: String,
+    /// For people.
+    pub(crate) modified_wall_millis: u64,
+}
+
+/// The columns from which [`File::read`] reads, of `versions v`, `users u` and `clusters c`.
+pub(super) const FILE_COLUMNS: &str =
+    "v.version_id, v.size_bytes, v.digest, v.modified_wall_millis, v.metadata, u.name, c.name";
+/// The joins that give [`FILE_COLUMNS`] from a `version_id` of the table before.
+pub(super) const FILE_JOINS: &str =
+    "JOIN users u ON u.user_id = v.user_id JOIN clusters c ON c.cluster = v.cluster";
+
+impl File {
+    /// Reads [`FILE_COLUMNS`] from column `first` on.
+    pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
+        let metadata: Vec<u8> = row.get(first + 4)?;
+        Ok(Self {
+            version: VersionId::new(number(row, first)?),
+            size_bytes: number(row, first + 1)?,
+            digest: Digest::new(row.get(first + 2)?),
+            modified_wall_millis: number(row, first + 3)?,
+            metadata: log::MetadataList::decode(metadata.as_slice())
+                .unwrap_or_default()
+                .entries,
+            owner: row.get(first + 5)?,
+            cluster: row.get(first + 6)?,
+        })
+    }
+}
+
+impl Entry {
+    /// The entry of a file at `path`.
+    pub(crate) fn of_file(path: String, file: File) -> Self {
+        Self {
+            kind: Kind::File,
+            path,
+            owner: file.owner.clone(),
+            modified_wall_millis: file.modified_wall_millis,
+            file: Some(file),
+        }
+    }
+
+    /// The entry of the place above all buckets.
+    pub(crate) fn of_root() -> Self {
+        Self {
+            kind: Kind::Directory,
+            path: "/".to_owned(),
+            owner: String::new(),
+            modified_wall_millis: 0,
+            file: None,
+        }
+    }
+}
+
+/// The version with its names, published or in the trash.
+pub(crate) fn file_of_version(connection: &Connection, version: VersionId) -> rusqlite::Result<Option<File>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {FILE_COLUMNS} FROM versions v {FILE_JOINS} WHERE v.version_id = ?1"
+        ))?
+        .query_row([sql(version.get())], |row| File::read(row, 0))
+        .optional()
+}
+
+/// What is at `path`, as `caller` may see it.
+///
+/// # Errors
+/// `NotFound`: nothing, or nothing that the caller may know of.
+pub(crate) fn stat(connection: &Connection, caller: Caller, path: &RemotePath) -> Result<Entry, Stop> {
+    if path.is_root() {
+        return Ok(Entry::of_root());
+    }
+    let bucket = bucket::of_path(connection, caller, path)?;
+    match tree::look(connection, &bucket, path)? {
+        Spot::File { version, .. } => {
+            let file = file_of_version(connection, version)?.ok_or_else(|| Refusal::no_path(path))?;
+            Ok(Entry::of_file(path.as_str().to_owned(), file))
+        }
+        Spot::Directory(id) => directory(connection, &bucket, path, id),
+        Spot::Nothing { .. } | Spot::BelowFile(_) => Err(Refusal::no_path(path).into()),
+    }
+}
+
+fn directory(
+    connection: &Connection,
+    bucket: &Bucket,
+    path: &RemotePath,
+    id: DirectoryId,
+) -> Result<Entry, Stop> {
+    let (created, owner) = connection
+        .prepare_cached(
+            "SELECT d.created_wall_millis, u.name FROM directories d, users u
+             WHERE d.directory_id = ?1 AND u.user_id = ?2",
+        )?
+        .query_row(params![sql(id.get()), sql(bucket.owner.get())], |row| {
+            Ok((number(row, 0)?, row.get(1)?))
+        })?;
+    Ok(Entry {
+        kind: if id == bucket.directory {
+            Kind::Bucket
+        } else {
+            Kind::Directory
+        },
+        path: path.as_str().to_owned(),
+        owner,
+        modified_wall_millis: created,
+        file: None,
+    })
+}

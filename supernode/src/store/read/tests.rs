@@ -1,0 +1,370 @@
+//! What is shown, to whom, in which order, page by page.
+
+use common::ids::{UploadId, VersionId};
+use common::path::RemotePath;
+use common::time::ClusterTime;
+use std::time::Duration;
+
+use super::entry::{Kind, stat};
+use super::list::{Listing, Page, flat, recursive};
+use super::resolve::resolve;
+use super::search::{Query, search};
+use super::totals::{Total, below, installation};
+use super::uploads::{forgettable, get};
+use crate::core::glob::Pattern;
+use crate::core::page;
+use crate::core::permission::Caller;
+use crate::core::refusal::Refusal;
+use crate::store::apply::Stop;
+use crate::store::apply::fixture::{Bench, KEEP_MILLIS, WINDOW_MILLIS};
+use crate::store::session;
+
+fn path(text: &str) -> RemotePath {
+    text.parse().unwrap()
+}
+
+fn refusal<T: std::fmt::Debug>(result: Result<T, Stop>) -> Refusal {
+    match result.unwrap_err() {
+        Stop::Refused(refusal) => refusal,
+        Stop::Sql(error) => panic!("{error}"),
+    }
+}
+
+type Lister = fn(&rusqlite::Connection, Caller, &Listing<'_>) -> Result<Page, Stop>;
+
+fn list_all(bench: &Bench, user: &str, at: &str, prefix: &str, lister: Lister, limit: usize) -> Vec<String> {
+    let at = path(at);
+    let mut position: Option<String> = None;
+    let mut all = Vec::new();
+    loop {
+        let asked = Listing {
+            path: &at,
+            prefix,
+            position: position.as_deref(),
+            limit,
+            rows_max: 500,
+        };
+        let page = lister(&bench.tables, bench.as_caller(user), &asked).unwrap();
+        assert!(page.entries.len() <= limit);
+        all.extend(page.entries.into_iter().map(|entry| entry.path));
+        position = page::position(&page.token).unwrap();
+        if position.is_none() {
+            return all;
+        }
+    }
+}
+
+fn bench_with_files() -> Bench {
+    let mut bench = Bench::new();
+    for name in ["a", "a-b", "a.txt", "ab/1", "ab/2", "ab-c", "b/x/y", "c"] {
+        bench.put("ada", &format!("/ada/{name}"));
+    }
+    bench.put("bob", "/bob/secret");
+    bench
+}
+
+#[test]
+fn flat_listings_are_in_order_of_name() {
+    let bench = bench_with_files();
+    let expected = [
+        "/ada/a",
+        "/ada/a-b",
+        "/ada/a.txt",
+        "/ada/ab",
+        "/ada/ab-c",
+        "/ada/b",
+        "/ada/c",
+    ];
+    for limit in [1, 2, 3, 100] {
+        assert_eq!(
+            list_all(&bench, "ada", "/ada", "", flat, limit),
+            expected,
+            "limit {limit}"
+        );
+    }
+    assert_eq!(
+        list_all(&bench, "ada", "/ada", "ab", flat, 1),
+        ["/ada/ab", "/ada/ab-c"]
+    );
+    assert_eq!(
+        list_all(&bench, "ada", "/ada/ab", "", flat, 10),
+        ["/ada/ab/1", "/ada/ab/2"]
+    );
+    assert!(list_all(&bench, "ada", "/ada", "z", flat, 10).is_empty());
+}
+
+#[test]
+fn recursive_listings_are_in_order_of_path() {
+    let bench = bench_with_files();
+    let mut expected: Vec<String> = ["a", "a-b", "a.txt", "ab/1", "ab/2", "ab-c", "b/x/y", "c"]
+        .iter()
+        .map(|name| format!("/ada/{name}"))
+        .collect();
+    expected.sort();
+    for limit in [1, 2, 3, 100] {
+        assert_eq!(
+            list_all(&bench, "ada", "/ada", "", recursive, limit),
+            expected,
+            "limit {limit}"
+        );
+    }
+    assert_eq!(
+        list_all(&bench, "ada", "/ada", "ab", recursive, 1),
+        ["/ada/ab-c", "/ada/ab/1", "/ada/ab/2"]
+    );
+    assert_eq!(
+        list_all(&bench, "ada", "/ada", "ab/", recursive, 1),
+        ["/ada/ab/1", "/ada/ab/2"]
+    );
+    assert_eq!(
+        list_all(&bench, "ada", "/ada", "b/x/", recursive, 1),
+        ["/ada/b/x/y"]
+    );
+    assert!(list_all(&bench, "ada", "/ada", "b/none/", recursive, 1).is_empty());
+}
+
+#[test]
+fn a_page_goes_on_whatever_changed_in_between() {
+    let mut bench = bench_with_files();
+    let at = path("/ada");
+    let asked = |position| Listing {
+        path: &at,
+        prefix: "",
+        position,
+        limit: 4,
+        rows_max: 500,
+    };
+    let first = recursive(&bench.tables, bench.as_caller("ada"), &asked(None)).unwrap();
+    assert_eq!(first.entries.last().unwrap().path, "/ada/ab-c");
+    bench.delete("ada", "/ada/ab-c", false);
+    bench.put("ada", "/ada/0-before");
+    bench.put("ada", "/ada/ab/3-after");
+    let position = page::position(&first.token).unwrap();
+    let second = recursive(&bench.tables, bench.as_caller("ada"), &asked(position.as_deref())).unwrap();
+    let paths: Vec<_> = second.entries.iter().map(|entry| entry.path.as_str()).collect();
+    assert_eq!(paths, ["/ada/ab/1", "/ada/ab/2", "/ada/ab/3-after", "/ada/b/x/y"]);
+}
+
+#[test]
+fn only_visible_buckets_are_listed_searched_or_guessed() {
+    let bench = bench_with_files();
+    assert_eq!(list_all(&bench, "ada", "/", "", flat, 1), ["/ada"]);
+    assert_eq!(
+        list_all(&bench, "root", "/", "", flat, 1),
+        ["/ada", "/bob", "/root"]
+    );
+    assert!(list_all(&bench, "ada", "/", "bob", recursive, 1).is_empty());
+    assert!(list_all(&bench, "ada", "/", "bob/", recursive, 1).is_empty());
+    assert_eq!(list_all(&bench, "bob", "/", "", recursive, 1), ["/bob/secret"]);
+    // A forged position inside another's bucket shows nothing of it.
+    let root = RemotePath::root();
+    let forged = Listing {
+        path: &root,
+        prefix: "",
+        position: Some("bob/"),
+        limit: 10,
+        rows_max: 500,
+    };
+    let page = recursive(&bench.tables, bench.as_caller("ada"), &forged).unwrap();
+    assert!(page.entries.is_empty());
+    // The same words for what is hidden and for what is not there.
+    let ada = bench.as_caller("ada");
+    for text in ["/bob", "/bob/secret", "/bob/none"] {
+        let hidden = refusal(stat(&bench.tables, ada, &path(text)));
+        assert_eq!(hidden, Refusal::no_path(&path(text)));
+        assert_eq!(hidden, refusal(resolve(&bench.tables, ada, &path(text), None)));
+    }
+    assert_eq!(
+        refusal(stat(&bench.tables, ada, &path("/none"))),
+        Refusal::no_path(&path("/none"))
+    );
+}
+
+fn search_all(bench: &Bench, user: &str, at: &str, pattern: &str, rows_max: u32) -> Vec<String> {
+    let (at, pattern) = (path(at), Pattern::parse(pattern).unwrap());
+    let mut position: Option<String> = None;
+    let mut all = Vec::new();
+    for _ in 0..10_000 {
+        let query = Query {
+            path: &at,
+            pattern: &pattern,
+            size_min: 0,
+            size_max: 0,
+            newer_wall_millis: 0,
+            position: position.as_deref(),
+            limit: 2,
+            rows_max,
+        };
+        let page = search(&bench.tables, bench.as_caller(user), &query).unwrap();
+        all.extend(page.entries.into_iter().map(|entry| entry.path));
+        position = page::position(&page.token).unwrap();
+        if position.is_none() {
+            return all;
+        }
+    }
+    panic!("the search never ends");
+}
+
+#[test]
+fn searches_match_names_and_paths() {
+    let bench = bench_with_files();
+    assert_eq!(search_all(&bench, "ada", "/", "a-", 500), ["/ada/a-b"]);
+    assert_eq!(search_all(&bench, "ada", "/ada", "*.txt", 500), ["/ada/a.txt"]);
+    assert_eq!(
+        search_all(&bench, "ada", "/ada", "ab/*", 500),
+        ["/ada/ab/1", "/ada/ab/2"]
+    );
+    assert_eq!(
+        search_all(&bench, "ada", "/", "*/ab/*", 500),
+        ["/ada/ab/1", "/ada/ab/2"]
+    );
+    assert!(search_all(&bench, "ada", "/", "secret", 500).is_empty());
+    assert_eq!(search_all(&bench, "root", "/", "secret", 500), ["/bob/secret"]);
+}
+
+#[test]
+fn a_search_goes_on_where_its_rows_ran_out() {
+    let mut bench = Bench::new();
+    for number in 0..600 {
+        bench.put("ada", &format!("/ada/{}/{}/f{number:03}", number % 7, number % 5));
+    }
+    bench.put("ada", "/ada/6/9/needle");
+    assert_eq!(search_all(&bench, "ada", "/", "needle", 20), ["/ada/6/9/needle"]);
+    assert_eq!(search_all(&bench, "ada", "/", "f", 20).len(), 600);
+    let caller = bench.as_caller("ada");
+    let all = below(&bench.tables, caller, &path("/ada"), 10_000).unwrap();
+    assert_eq!(
+        all,
+        Total {
+            files: 601,
+            bytes: 60_100
+        }
+    );
+    assert_eq!(installation(&bench.tables).unwrap(), all);
+    let some = below(&bench.tables, caller, &path("/ada/1"), 50).unwrap();
+    assert!(some.files > 0 && some.files < 90, "{some:?}");
+}
+
+#[test]
+fn searches_know_size_and_time() {
+    let mut bench = Bench::new();
+    for (name, size) in [("small", 10), ("large", 1000)] {
+        let id = bench.open("ada", &format!("/ada/{name}"));
+        bench.publish(id, size);
+        bench.now += 1_000;
+    }
+    let (at, pattern) = (path("/ada"), Pattern::parse("*").unwrap());
+    let found = |size_min, size_max, newer_wall_millis| {
+        let query = Query {
+            path: &at,
+            pattern: &pattern,
+            size_min,
+            size_max,
+            newer_wall_millis,
+            position: None,
+            limit: 10,
+            rows_max: 100,
+        };
+        let page = search(&bench.tables, bench.as_caller("ada"), &query).unwrap();
+        page.entries
+            .into_iter()
+            .map(|entry| entry.path)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(11, 0, 0), ["/ada/large"]);
+    assert_eq!(found(0, 10, 0), ["/ada/small"]);
+    assert_eq!(found(0, 0, 1_500), ["/ada/large"]);
+}
+
+#[test]
+fn entries_say_what_they_are() {
+    let bench = bench_with_files();
+    let caller = bench.as_caller("ada");
+    let kind = |text| stat(&bench.tables, caller, &path(text)).unwrap().kind;
+    assert_eq!(kind("/"), Kind::Directory);
+    assert_eq!(kind("/ada"), Kind::Bucket);
+    assert_eq!(kind("/ada/ab"), Kind::Directory);
+    assert_eq!(kind("/ada/a"), Kind::File);
+    let file = stat(&bench.tables, caller, &path("/ada/a"))
+        .unwrap()
+        .file
+        .unwrap();
+    assert_eq!(
+        (file.size_bytes, file.cluster.as_str(), file.owner.as_str()),
+        (100, "alpha", "ada")
+    );
+}
+
+#[test]
+fn a_version_is_found_at_its_path_until_it_is_released() {
+    let mut bench = Bench::new();
+    let old = bench.put("ada", "/ada/x");
+    let new = bench.put("ada", "/ada/x");
+    let other = bench.put("ada", "/ada/y");
+    let foreign = bench.put("bob", "/bob/x");
+    let ask = |bench: &Bench, text: &str, version: Option<VersionId>| {
+        resolve(&bench.tables, bench.as_caller("ada"), &path(text), version).map(|found| found.version)
+    };
+    assert_eq!(ask(&bench, "/ada/x", None).unwrap(), new);
+    assert_eq!(ask(&bench, "/ada/x", Some(new)).unwrap(), new);
+    assert_eq!(ask(&bench, "/ada/x", Some(old)).unwrap(), old);
+    for wrong in [other, foreign, VersionId::new(999)] {
+        assert_eq!(refusal(ask(&bench, "/ada/x", Some(wrong))).code(), "E_NOT_FOUND");
+    }
+    assert_eq!(refusal(ask(&bench, "/ada", None)).code(), "E_IS_A_DIRECTORY");
+    bench.delete("ada", "/ada/x", false);
+    assert_eq!(refusal(ask(&bench, "/ada/x", None)).code(), "E_NOT_FOUND");
+    assert_eq!(ask(&bench, "/ada/x", Some(new)).unwrap(), new);
+    bench.now += KEEP_MILLIS;
+    bench.expire(10);
+    assert_eq!(refusal(ask(&bench, "/ada/x", Some(new))).code(), "E_NOT_FOUND");
+}
+
+#[test]
+fn uploads_are_shown_to_those_who_opened_them() {
+    let mut bench = Bench::new();
+    let id = bench.open("ada", "/ada/x");
+    assert!(
+        get(&bench.tables, bench.as_caller("ada"), id)
+            .unwrap()
+            .entry
+            .is_none()
+    );
+    bench.publish(id, 5);
+    let shown = get(&bench.tables, bench.as_caller("ada"), id).unwrap();
+    assert_eq!(shown.entry.unwrap().file.unwrap().size_bytes, 5);
+    let hidden = refusal(get(&bench.tables, bench.as_caller("bob"), id));
+    assert_eq!(hidden, Refusal::no_upload(id));
+    let none = UploadId::new(77);
+    assert_eq!(
+        refusal(get(&bench.tables, bench.as_caller("bob"), none)),
+        Refusal::no_upload(none)
+    );
+}
+
+#[test]
+fn only_old_answered_sessions_are_up_for_forgetting() {
+    let mut bench = Bench::new();
+    let aborted = bench.open("ada", "/ada/a");
+    bench.abort("ada", aborted).unwrap();
+    let open = bench.open("ada", "/ada/b");
+    bench.put("ada", "/ada/c");
+    let at = |bench: &Bench, later: u64| {
+        let now = ClusterTime::from_millis(bench.now + later);
+        forgettable(&bench.tables, now, Duration::from_millis(WINDOW_MILLIS), 10, 10).unwrap()
+    };
+    assert!(
+        at(&bench, WINDOW_MILLIS + 60_001).is_empty(),
+        "the cluster does not know yet"
+    );
+    session::set_recorded(&bench.tables, aborted).unwrap();
+    assert!(at(&bench, 0).is_empty());
+    assert_eq!(at(&bench, WINDOW_MILLIS + 60_001), [aborted]);
+    assert_eq!(
+        get(&bench.tables, bench.as_caller("ada"), open)
+            .unwrap()
+            .session
+            .id,
+        open
+    );
+}

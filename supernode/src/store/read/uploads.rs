@@ -1,0 +1,80 @@
+//! How an upload stands, and which sessions the leader may forget.
+
+use common::ids::UploadId;
+use common::lifecycle::Session as State;
+use common::time::ClusterTime;
+use rusqlite::{Connection, params};
+use std::time::Duration;
+
+use super::entry::{Entry, file_of_version};
+use crate::core::permission::{Ask, Caller, check};
+use crate::core::refusal::Refusal;
+use crate::store::apply::Stop;
+use crate::store::number::{number, sql};
+use crate::store::session::{self, Session};
+
+/// A session, and what its path shows where it was published and not yet released.
+#[derive(Clone, Debug)]
+pub(crate) struct Upload {
+    /// The row.
+    pub(crate) session: Session,
+    /// Where the version still has a row.
+    pub(crate) entry: Option<Entry>,
+}
+
+/// The upload, where `caller` opened it or administers.
+///
+/// # Errors
+/// `NotFound` otherwise, whether it is somebody else's or nobody's.
+pub(crate) fn get(connection: &Connection, caller: Caller, id: UploadId) -> Result<Upload, Stop> {
+    let found = session::by_id(connection, id)?;
+    let ask = Ask::Upload {
+        id,
+        owner: found.as_ref().map(|session| session.user),
+    };
+    check(caller, ask)?;
+    let session = found.ok_or_else(|| Refusal::no_upload(id))?;
+    let entry = match session.state {
+        State::Published => {
+            file_of_version(connection, id.version())?.map(|file| Entry::of_file(session.path.clone(), file))
+        }
+        State::Open | State::Refused | State::Aborted => None,
+    };
+    Ok(Upload { session, entry })
+}
+
+/// Sessions that nobody can need any more, oldest first: at most `limit` out of the first `rows_max`.
+pub(crate) fn forgettable(
+    connection: &Connection,
+    now: ClusterTime,
+    window: Duration,
+    limit: usize,
+    rows_max: u32,
+) -> rusqlite::Result<Vec<UploadId>> {
+    let mut statement =
+        connection.prepare_cached("SELECT upload_id FROM uploads ORDER BY upload_id LIMIT ?1")?;
+    let ids: Vec<u64> = statement
+        .query_map(params![rows_max], |row| number(row, 0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut found = Vec::new();
+    for id in ids {
+        let Some(session) = session::by_id(connection, UploadId::new(id))? else {
+            continue;
+        };
+        if now <= session.opened + window || found.len() >= limit {
+            // Numbers grow with time: what follows was opened later still.
+            break;
+        }
+        if crate::store::apply::may_be_forgotten(&session, now, window) {
+            found.push(session.id);
+        }
+    }
+    Ok(found)
+}
+
+/// How many sessions are open, counted up to `limit`.
+pub(crate) fn open_count(connection: &Connection, limit: u64) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM uploads WHERE state = 1 LIMIT ?1)")?
+        .query_row([sql(limit)], |row| number(row, 0))
+}
