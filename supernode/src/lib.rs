@@ -5,11 +5,26 @@
 //!
 //! **Never knows**: chunks, nodes' disks, or a single byte of a file. Bulk data never passes through here.
 //!
-//! Read [`store`] first (what is kept and which commands change it), then `core/` (what is decided), then `api/`.
-
-#![allow(dead_code, reason = "the requests that use the tables are added next")]
+//! Read `store/` first (what is kept and which commands change it), then `core/` (what is decided), then `api/` (what
+//! callers ask) and `background/` (what happens by itself). [`run`] puts them together.
 
 mod core;
-pub mod store;
+mod store;
 
-pub use core::refusal::Refusal;
+mod api;
+mod background;
+
+mod admission;
+mod arrow;
+mod board;
+mod context;
+mod keyring;
+mod passwords;
+
+pub mod config;
+pub mod metrics;
+
+mod run;
+
+pub use config::Config;
+pub use run::{Error, Seams, run};

@@ -86,6 +86,24 @@ pub(crate) fn choose<Id: Copy>(
     })
 }
 
+/// Why a cluster gets no new files, even small ones; `None` where it does.
+pub(crate) fn why_not<Id>(candidate: &Candidate<Id>, policy: Policy) -> Option<String> {
+    match candidate.silent_for {
+        None => Some("not heard from yet".to_owned()),
+        Some(silence) if silence > policy.silence_max => {
+            Some(format!("not heard from for {} s", silence.as_secs()))
+        }
+        Some(_) if !candidate.accepts_files => Some("the cluster takes no new files".to_owned()),
+        Some(_) if !candidate.has_room(FILE_BYTES_MIN, policy) => Some(format!(
+            "its disks are full: {} of {} left for new data, {} % are kept back",
+            ByteCount::new(candidate.free_bytes),
+            ByteCount::new(candidate.capacity_bytes),
+            1000_u32.saturating_sub(policy.high_water_permille) / 10
+        )),
+        Some(_) => None,
+    }
+}
+
 /// What a file of `size_hint` bytes counts for.
 pub(crate) fn counted(size_hint: u64) -> u64 {
     if size_hint == 0 {

@@ -85,3 +85,13 @@ fn who_is_not_well_or_full_is_left_out() {
 fn a_single_cluster_is_chosen() {
     assert_eq!(choose(&[idle(0)], 0, POLICY, &Random::seeded(3)), Ok(0));
 }
+
+#[test]
+fn the_reason_is_given() {
+    let mut cluster = idle(0);
+    assert_eq!(why_not(&cluster, POLICY), None);
+    cluster.free_bytes = 100 * GIB;
+    assert!(why_not(&cluster, POLICY).is_some_and(|reason| reason.contains("100 GiB of")));
+    cluster.accepts_files = false;
+    assert!(why_not(&cluster, POLICY).is_some_and(|reason| reason.contains("takes no new files")));
+}

@@ -45,6 +45,7 @@ mod set_password;
 mod set_user_enabled;
 
 pub(crate) use forget::may_go as may_be_forgotten;
+pub(crate) use requests::replies_older_than;
 
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -56,3 +56,16 @@ pub(super) fn forget(tables: &Connection, before: ClusterTime, limit: u32) -> ru
         )?
         .execute(params![sql(before.as_millis()), limit])
 }
+
+/// Whether the oldest reply may be forgotten at `now`.
+pub(crate) fn replies_older_than(
+    tables: &Connection,
+    now: ClusterTime,
+    window: std::time::Duration,
+) -> rusqlite::Result<bool> {
+    let oldest = tables
+        .prepare_cached("SELECT made_millis FROM requests ORDER BY request_id LIMIT 1")?
+        .query_row([], |row| crate::store::number::number(row, 0))
+        .optional()?;
+    Ok(oldest.is_some_and(|made| now > ClusterTime::from_millis(made) + dedupe::keep_for(window)))
+}

@@ -1,0 +1,48 @@
+//! Entries of a directory, or all files below it, by pages.
+
+use proto::error::RpcError;
+use proto::names::v1 as wire;
+
+use super::serve::Call;
+use super::session::Session;
+use super::show;
+use crate::context::{Context, refused};
+use crate::core::page;
+use crate::store::read::list::{Listing, flat, recursive};
+
+pub(super) async fn handle(call: Call, request: wire::ListRequest) -> Result<wire::ListReply, RpcError> {
+    let context = &call.context;
+    let session = Session::of(&call).await?;
+    let path = show::path(&request.path)?;
+    let position = page::position(&request.page_token).map_err(refused)?;
+    let limit = page_limit(context, request.limit);
+    let rows_max = context.config.limits.page_rows_max;
+    let page = context
+        .read(move |tables| {
+            let caller = session.user(tables)?.caller();
+            let asked = Listing {
+                path: &path,
+                prefix: &request.prefix,
+                position: position.as_deref(),
+                limit,
+                rows_max,
+            };
+            if request.recursive {
+                recursive(tables, caller, &asked)
+            } else {
+                flat(tables, caller, &asked)
+            }
+        })
+        .await?;
+    Ok(wire::ListReply {
+        entries: page.entries.into_iter().map(show::entry).collect(),
+        next_page_token: page.token,
+    })
+}
+
+/// How many entries a page has: as many as asked for, within the bound.
+pub(super) fn page_limit(context: &Context, asked: u32) -> usize {
+    let most = context.config.limits.page_entries_max;
+    let count = if asked == 0 { most } else { asked.min(most) };
+    count as usize
+}

@@ -1,0 +1,170 @@
+//! Begins an upload: the cluster is chosen from what the leader has heard, everything else is decided when the command is
+//! applied. The same key gives the same session, and a fresh ticket each time.
+
+use common::error::Kind;
+use common::ids::{ClusterId, Epoch, IdempotencyKey, UploadId, UserId};
+use common::lifecycle::Session as State;
+use common::path::RemotePath;
+use common::units::CHUNK_BYTES_MAX;
+use proto::error::RpcError;
+use proto::names::v1 as wire;
+use proto::names_log::v1 as log;
+use proto::names_log::v1::command::Body as Command;
+use proto::names_log::v1::reply::Body as Reply;
+use proto::ticket::{self, Purpose};
+
+use super::serve::Call;
+use super::session::Session;
+use super::show;
+use crate::context::{refused, unexpected};
+use crate::core::metadata::Metadata;
+use crate::core::refusal::Refusal;
+use crate::store::apply::Stop;
+use crate::store::cluster::Cluster;
+use crate::store::read::uploads::{self, Upload};
+use crate::store::{cluster, session};
+
+/// The longest path hint in a ticket, in bytes.
+const PATH_HINT_BYTES_MAX: usize = 256;
+
+pub(super) async fn handle(call: Call, request: wire::OpenUploadRequest) -> Result<wire::UploadSession, RpcError> {
+    let context = &call.context;
+    let session = Session::of(&call).await?;
+    let epoch = context.leading()?;
+    let path = show::path(&request.path)?;
+    let key = IdempotencyKey::try_from(request.idempotency_key.as_ref())
+        .map_err(|error| refused(Refusal::invalid("E_KEY", error.to_string())))?;
+    let metadata = Metadata::new(request.metadata.clone()).map_err(refused)?;
+    let chosen = choose(&call, epoch, session.user_id(), key, request.size_hint).await?;
+    let command = command(&call, session, &path, request, metadata, chosen);
+    let Reply::Upload(opened) = context.propose(Command::OpenUpload(command), None).await? else {
+        return Err(unexpected());
+    };
+    let id = UploadId::new(opened.upload_id);
+    let user = session.user_id();
+    let (upload, cluster) = context.read_local(move |tables| details(tables, user, id)).await?;
+    present(&call, upload, &cluster, opened.size_max)
+}
+
+/// The cluster for a new session; none where there already is a session for the key and no cluster can be chosen.
+async fn choose(
+    call: &Call,
+    epoch: Epoch,
+    user: UserId,
+    key: IdempotencyKey,
+    size_hint: u64,
+) -> Result<Option<ClusterId>, RpcError> {
+    let context = &call.context;
+    let chosen = context
+        .board
+        .assign(epoch, size_hint, context.policy(), &context.random);
+    match chosen {
+        Ok(cluster) => Ok(Some(cluster)),
+        Err(refusal) => {
+            let known = context
+                .read_local(move |tables| Ok(session::by_key(tables, user, key)?.is_some()))
+                .await?;
+            if known { Ok(None) } else { Err(refused(refusal)) }
+        }
+    }
+}
+
+fn command(
+    call: &Call,
+    session: Session,
+    path: &RemotePath,
+    request: wire::OpenUploadRequest,
+    metadata: Metadata,
+    chosen: Option<ClusterId>,
+) -> log::OpenUpload {
+    let config = &call.context.config;
+    let condition = request.condition.unwrap_or_default();
+    let metadata = metadata
+        .into_entries()
+        .map(|(key, value)| log::Metadata { key, value });
+    log::OpenUpload {
+        caller: Some(session.claim()),
+        idempotency_key: request.idempotency_key,
+        key_born_millis: request.key_born_millis,
+        path: path.as_str().to_owned(),
+        size_hint: request.size_hint,
+        condition: Some(log::Condition {
+            if_absent: condition.if_absent,
+            if_version: condition.if_version,
+            if_present: condition.if_present,
+        }),
+        metadata: metadata.collect(),
+        cluster_id: chosen.map_or_else(Vec::new, |id| id.bytes().to_vec()).into(),
+        dedupe_window_millis: config.timings.dedupe_window.as_millis(),
+        open_per_user_max: u64::from(config.limits.uploads_open_per_user_max),
+    }
+}
+
+fn details(tables: &rusqlite::Connection, user: UserId, id: UploadId) -> Result<(Upload, Cluster), Stop> {
+    // The command was applied for this user: the session is theirs.
+    let caller = crate::core::permission::Caller {
+        id: user,
+        admin: false,
+    };
+    let upload = uploads::get(tables, caller, id)?;
+    let cluster = cluster::by_number(tables, upload.session.cluster)?;
+    let cluster = cluster.ok_or_else(Refusal::unknown_cluster)?;
+    Ok((upload, cluster))
+}
+
+fn present(call: &Call, upload: Upload, cluster: &Cluster, size_max: u64) -> Result<wire::UploadSession, RpcError> {
+    let context = &call.context;
+    let session = &upload.session;
+    let lifetime = context.config.timings.upload_ticket_lifetime;
+    let purpose = Purpose::Upload(ticket::v1::Upload {
+        upload_id: session.id.get(),
+        cluster_id: cluster.id.bytes().to_vec().into(),
+        chunk_bytes: CHUNK_BYTES_MAX,
+        size_max,
+        path_hint: hint(&session.path),
+    });
+    let ticket = match session.state {
+        // With a published upload's ticket the cluster can still be asked how it ended.
+        State::Open | State::Published => {
+            context
+                .keyring
+                .sign(context.now(), lifetime.get(), session.user, purpose)?
+        }
+        State::Refused | State::Aborted => Vec::new(),
+    };
+    if session.generation != cluster.generation && session.state == State::Open {
+        return Err(RpcError::new(
+            Kind::Conflict,
+            "E_GENERATION",
+            format!("cluster {} was rebuilt since the upload was opened", cluster.name),
+        )
+        .hint("abort the upload and begin a new one"));
+    }
+    Ok(wire::UploadSession {
+        upload_id: session.id.get(),
+        cluster: Some(show::cluster(cluster, &context.board)),
+        ticket: ticket.into(),
+        ticket_expires_in_millis: lifetime.as_millis(),
+        chunk_bytes: CHUNK_BYTES_MAX,
+        status: Some(show::upload(upload)),
+    })
+}
+
+/// The end of the path, for people who look at a chunk.
+fn hint(path: &str) -> String {
+    let excess = path.len().saturating_sub(PATH_HINT_BYTES_MAX);
+    let from = (excess..=path.len()).find(|at| path.is_char_boundary(*at));
+    path.get(from.unwrap_or(0)..).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_are_short_texts() {
+        assert_eq!(hint("/me/x"), "/me/x");
+        let long = format!("/{}", "\u{e4}".repeat(300));
+        assert!(hint(&long).len() <= PATH_HINT_BYTES_MAX && long.ends_with(&hint(&long)));
+    }
+}

@@ -1,0 +1,90 @@
+//! Ends sessions that nobody asks about, and forgets sessions and replies that no key can ask for any more (P8).
+
+use std::sync::Arc;
+
+use common::ids::{Epoch, UploadId};
+use common::lifecycle::SessionEvent;
+use common::time::ClusterTime;
+use proto::error::RpcError;
+use proto::names_log::v1 as log;
+use proto::names_log::v1::command::Body as Command;
+use proto::names_log::v1::reply::Body as Reply;
+
+use super::until_leading;
+use crate::arrow::{after, before};
+use crate::context::Context;
+use crate::store::apply::replies_older_than;
+use crate::store::read::uploads::forgettable;
+use crate::store::session;
+
+/// Sessions and replies that one command ends or forgets.
+const ROWS_PER_STEP: u32 = 500;
+/// Rows that are looked at for sessions to forget.
+const ROWS_LOOKED_AT_MAX: u32 = 5000;
+
+pub(super) async fn run(context: Arc<Context>) {
+    loop {
+        let epoch = until_leading(&context).await;
+        let work = async {
+            expire(&context, epoch).await?;
+            forget(&context, epoch).await
+        };
+        if let Err(error) = work.await {
+            tracing::debug!(%error, "sessions could not be looked through");
+        }
+        context
+            .clock
+            .sleep(context.config.timings.tidy_period.get())
+            .await;
+    }
+}
+
+async fn expire(context: &Context, epoch: Epoch) -> Result<(), RpcError> {
+    let idle_millis = context.config.timings.session_idle_max.as_millis();
+    let since = ClusterTime::from_millis(context.now().as_millis().saturating_sub(idle_millis));
+    let mut more = context
+        .read_local(move |tables| Ok(!session::idle(tables, since, 1)?.is_empty()))
+        .await?;
+    while more {
+        before(SessionEvent::Abort.arrow());
+        let command = log::ExpireSessions {
+            idle_millis,
+            limit: ROWS_PER_STEP,
+        };
+        let Reply::Worked(worked) = context.propose_in(epoch, Command::ExpireSessions(command)).await? else {
+            break;
+        };
+        after(SessionEvent::Abort.arrow());
+        tracing::info!(sessions = worked.count, "silent uploads aborted");
+        more = worked.more;
+    }
+    Ok(())
+}
+
+async fn forget(context: &Context, epoch: Epoch) -> Result<(), RpcError> {
+    let window = context.config.timings.dedupe_window;
+    loop {
+        let now = context.now();
+        let (sessions, replies) = context
+            .read_local(move |tables| {
+                let limit = ROWS_PER_STEP as usize;
+                let sessions = forgettable(tables, now, window.get(), limit, ROWS_LOOKED_AT_MAX)?;
+                Ok((sessions, replies_older_than(tables, now, window.get())?))
+            })
+            .await?;
+        if sessions.is_empty() && !replies {
+            return Ok(());
+        }
+        let command = log::Forget {
+            window_millis: window.as_millis(),
+            upload_ids: sessions.iter().map(|id: &UploadId| id.get()).collect(),
+            keys_limit: if replies { ROWS_PER_STEP } else { 0 },
+        };
+        let reply = context.propose_in(epoch, Command::Forget(command)).await?;
+        if let Reply::Worked(worked) = reply
+            && worked.count == 0
+        {
+            return Ok(());
+        }
+    }
+}
