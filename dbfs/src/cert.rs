@@ -84,7 +84,11 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<(), Failure> {
                 }
             }
             let authority = Authority::open_or_create(&init.directory)?;
-            tell(context, &init.directory.join("ca.pem"), authority.certificate_pem())
+            tell(
+                context,
+                &init.directory.join("ca.pem"),
+                authority.certificate_pem(),
+            )
         }
         Verb::Issue(issue) => {
             if !issue.directory.join("ca.key").exists() {
@@ -105,7 +109,9 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<(), Failure> {
             let name = role.server_name();
             if context.console.is_json() {
                 let directory = issue.to.display().to_string();
-                return context.console.document(&serde_json::json!({ "identity": directory, "name": name }));
+                return context
+                    .console
+                    .document(&serde_json::json!({ "identity": directory, "name": name }));
             }
             context.console.line(&format!("{}  {name}", issue.to.display()))
         }
@@ -125,7 +131,9 @@ fn tell(context: &Context, file: &std::path::Path, pem: &str) -> Result<(), Fail
             .console
             .document(&serde_json::json!({ "ca": file, "fingerprint": fingerprint }));
     }
-    context.console.line(&format!("{}\n  {fingerprint}", file.display()))
+    context
+        .console
+        .line(&format!("{}\n  {fingerprint}", file.display()))
 }
 
 fn create_private(directory: &std::path::Path) -> Result<(), Failure> {

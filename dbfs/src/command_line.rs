@@ -107,7 +107,11 @@ mod tests {
             let path = format!("{path} {}", command.get_name());
             assert!(command.get_about().is_some(), "{path} has no text");
             for argument in command.get_arguments() {
-                assert!(argument.get_help().is_some(), "{path} {} has no text", argument.get_id());
+                assert!(
+                    argument.get_help().is_some(),
+                    "{path} {} has no text",
+                    argument.get_id()
+                );
             }
             for below in command.get_subcommands() {
                 check(below, &path);

@@ -49,7 +49,8 @@ impl Default for Log {
 pub(crate) fn load(file: &Path, environment: &Environment, set: &[String]) -> Result<Config, Failure> {
     let refuse = |error: common::config::Error| {
         let text = common::error::chain(&error);
-        Failure::new(Exit::Usage, "E_CONFIG", text).hint("`dbfs config-defaults` lists every key with its default")
+        Failure::new(Exit::Usage, "E_CONFIG", text)
+            .hint("`dbfs config-defaults` lists every key with its default")
     };
     let config = common::config::load(file).map_err(refuse)?;
     let mut overrides = common::config::overrides_in(environment.pairs());
@@ -81,14 +82,21 @@ mod tests {
             let mut found = Vec::new();
             for line in text.lines() {
                 let trimmed = line.trim_start();
-                let Some((key, _)) = trimmed.split_once(':') else { continue };
+                let Some((key, _)) = trimmed.split_once(':') else {
+                    continue;
+                };
                 if trimmed.starts_with('#') || trimmed.starts_with('-') {
                     continue;
                 }
                 let depth = line.len() - trimmed.len();
                 path.retain(|(above, _)| *above < depth);
                 path.push((depth, key.to_owned()));
-                found.push(path.iter().map(|(_, key)| key.as_str()).collect::<Vec<_>>().join("."));
+                found.push(
+                    path.iter()
+                        .map(|(_, key)| key.as_str())
+                        .collect::<Vec<_>>()
+                        .join("."),
+                );
             }
             found
         };
@@ -113,12 +121,23 @@ mod tests {
         std::fs::write(&file, "log:\n  filter: warn\nmetrics:\n  listen: 127.0.0.1:1\n").unwrap();
         let environment = Environment::of([("DBFS__METRICS__LISTEN", "127.0.0.1:2"), ("DBFS_LOG", "x")]);
         let config = load(&file, &environment, &["log.filter=debug".to_owned()]).unwrap();
-        assert_eq!((config.log.filter.as_str(), config.metrics.listen.as_str()), ("debug", "127.0.0.1:2"));
+        assert_eq!(
+            (config.log.filter.as_str(), config.metrics.listen.as_str()),
+            ("debug", "127.0.0.1:2")
+        );
         let none = Environment::default();
-        assert_eq!(load(&file, &none, &["log.colour=red".to_owned()]).unwrap_err().exit, Exit::Usage);
+        assert_eq!(
+            load(&file, &none, &["log.colour=red".to_owned()])
+                .unwrap_err()
+                .exit,
+            Exit::Usage
+        );
         std::fs::write(&file, "log:\n  fliter: warn\n").unwrap();
         let failure = load(&file, &none, &[]).unwrap_err();
-        assert!(failure.message.contains("fliter") && failure.code == "E_CONFIG", "{failure}");
+        assert!(
+            failure.message.contains("fliter") && failure.code == "E_CONFIG",
+            "{failure}"
+        );
         assert!(load(&directory.path().join("missing"), &none, &[]).is_err());
     }
 }

@@ -40,7 +40,10 @@ impl DataLock {
             return Err(Failure::new(
                 Exit::Conflict,
                 "E_DATA_DIR_IN_USE",
-                format!("another process{holder} uses the data directory {}", data_dir.display()),
+                format!(
+                    "another process{holder} uses the data directory {}",
+                    data_dir.display()
+                ),
             )
             .hint("stop that process first, or name another data_dir"));
         }
@@ -64,7 +67,10 @@ mod tests {
         let first = DataLock::take(&data_dir).unwrap();
         let failure = DataLock::take(&data_dir).unwrap_err();
         assert_eq!(failure.code, "E_DATA_DIR_IN_USE");
-        assert!(failure.message.contains(&std::process::id().to_string()), "{failure}");
+        assert!(
+            failure.message.contains(&std::process::id().to_string()),
+            "{failure}"
+        );
         drop(first);
         DataLock::take(&data_dir).unwrap();
     }

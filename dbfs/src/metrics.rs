@@ -15,7 +15,7 @@ use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use prometheus::TextEncoder;
+use prometheus::{Registry, TextEncoder};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -34,7 +34,12 @@ pub(crate) struct Config {
 ///
 /// # Errors
 /// The address cannot be bound.
-pub(crate) async fn serve(config: &Config, seams: &client::Seams, shutdown: &Shutdown) -> Result<(), Failure> {
+pub(crate) async fn serve(
+    config: &Config,
+    registry: &Registry,
+    seams: &client::Seams,
+    shutdown: &Shutdown,
+) -> Result<(), Failure> {
     if config.listen.is_empty() {
         return Ok(());
     }
@@ -47,12 +52,12 @@ pub(crate) async fn serve(config: &Config, seams: &client::Seams, shutdown: &Shu
         .hint("write another address at metrics.listen, or leave it empty")
     })?;
     tracing::info!(address = listener.address(), "serving metrics");
-    let (seams, shutdown) = (seams.clone(), shutdown.clone());
-    tokio::spawn(async move { shutdown.guard(accept(listener, seams)).await });
+    let (registry, seams, shutdown) = (registry.clone(), seams.clone(), shutdown.clone());
+    tokio::spawn(async move { shutdown.guard(accept(listener, registry, seams)).await });
     Ok(())
 }
 
-async fn accept(mut listener: Box<dyn Listen>, seams: client::Seams) {
+async fn accept(mut listener: Box<dyn Listen>, registry: Registry, seams: client::Seams) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok((connection, _)) = listener.accept().await else {
@@ -62,29 +67,34 @@ async fn accept(mut listener: Box<dyn Listen>, seams: client::Seams) {
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             continue;
         };
-        let clock = seams.clock.clone();
+        let (clock, registry) = (seams.clock.clone(), registry.clone());
         tokio::spawn(async move {
             // Whoever is slow or speaks nonsense is left.
-            let _ = clock.timeout(CONNECTION_TIMEOUT, answer_all(connection)).await;
+            let _ = clock
+                .timeout(CONNECTION_TIMEOUT, answer_all(connection, registry))
+                .await;
             drop(place);
         });
     }
 }
 
-async fn answer_all(connection: Connection) -> hyper::Result<()> {
-    hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(connection), service_fn(|request| async move { answer(&request) }))
-        .await
+async fn answer_all(connection: Connection, registry: Registry) -> hyper::Result<()> {
+    let service = service_fn(|request| std::future::ready(answer(&request, &registry)));
+    let server = hyper::server::conn::http1::Builder::new();
+    server.serve_connection(TokioIo::new(connection), service).await
 }
 
-fn answer<B>(request: &Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
+fn answer<B>(request: &Request<B>, registry: &Registry) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/metrics") => match TextEncoder::new().encode_to_string(&prometheus::gather()) {
+        (&Method::GET, "/metrics") => match TextEncoder::new().encode_to_string(&all(registry)) {
             Ok(text) => (StatusCode::OK, text),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         },
         (&Method::GET, "/healthz") => (StatusCode::OK, "ok\n".to_owned()),
-        _ => (StatusCode::NOT_FOUND, "there is /metrics and /healthz\n".to_owned()),
+        _ => (
+            StatusCode::NOT_FOUND,
+            "there is /metrics and /healthz\n".to_owned(),
+        ),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
@@ -93,6 +103,13 @@ fn answer<B>(request: &Request<B>) -> Result<Response<Full<Bytes>>, Infallible> 
         hyper::header::HeaderValue::from_static("text/plain; version=0.0.4"),
     );
     Ok(response)
+}
+
+/// The role's numbers, and those of the process as such (CPU, memory, open files), which the library keeps by itself.
+fn all(registry: &Registry) -> Vec<prometheus::proto::MetricFamily> {
+    let mut families = registry.gather();
+    families.extend(prometheus::gather());
+    families
 }
 
 #[cfg(test)]
@@ -114,14 +131,22 @@ mod tests {
         let seams = client::Seams::real();
         let listener = seams.network.bind("127.0.0.1:0").await.unwrap();
         let address = listener.address();
-        tokio::spawn(accept(listener, seams.clone()));
-        let counter = prometheus::register_int_counter!("dbfs_test_total", "A test.").unwrap();
+        let registry = Registry::new();
+        tokio::spawn(accept(listener, registry.clone(), seams.clone()));
+        let counter = prometheus::IntCounter::new("dbfs_test_total", "A test.").unwrap();
+        registry.register(Box::new(counter.clone())).unwrap();
         counter.inc();
-        assert!(get(&address, "/metrics").await.contains("dbfs_test_total 1"));
+        let numbers = get(&address, "/metrics").await;
+        assert!(
+            numbers.contains("dbfs_test_total 1") && numbers.contains("process_cpu_seconds_total"),
+            "{numbers}"
+        );
         assert!(get(&address, "/healthz").await.starts_with("HTTP/1.1 200"));
         assert!(get(&address, "/secret").await.starts_with("HTTP/1.1 404"));
         let taken = Config { listen: address };
-        let failure = serve(&taken, &seams, &Shutdown::new()).await.unwrap_err();
+        let failure = serve(&taken, &registry, &seams, &Shutdown::new())
+            .await
+            .unwrap_err();
         assert_eq!(failure.code, "E_ADDRESS");
     }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use client::cli::context::Context;
 use client::cli::failure::{Exit, Failure};
 use common::error::{Kind, chain};
+use prometheus::Registry;
 
 use crate::config::{self, Config};
 use crate::data_lock::DataLock;
@@ -41,14 +42,18 @@ pub(crate) async fn supernode(context: &Context, args: Args) -> Result<(), Failu
     own.validate().map_err(|error| refused(&error))?;
     check_identity(&own.identity_dir)?;
     let _lock = DataLock::take(&own.data_dir)?;
-    let _serving = metrics::serve(&config.metrics, &context.seams, &context.shutdown).await?;
+    let registry = Registry::new();
+    metrics::serve(&config.metrics, &registry, &context.seams, &context.shutdown).await?;
     let seams = supernode::Seams {
         clock: context.seams.clock.clone(),
         random: context.seams.random.clone(),
         network: context.seams.network.clone(),
         shutdown: context.shutdown.clone(),
+        registry,
     };
-    supernode::run(own, seams).await.map_err(|error| ended("supernode", error.kind(), &error))
+    supernode::run(own, seams)
+        .await
+        .map_err(|error| ended("supernode", error.kind(), &error))
 }
 
 /// Runs a chunkserver.
@@ -62,21 +67,29 @@ pub(crate) async fn chunkserver(context: &Context, args: Args) -> Result<(), Fai
     own.validate().map_err(|error| refused(&error))?;
     check_identity(&own.identity_dir)?;
     let _lock = DataLock::take(&own.data_dir)?;
-    let _serving = metrics::serve(&config.metrics, &context.seams, &context.shutdown).await?;
+    let registry = Registry::new();
+    metrics::serve(&config.metrics, &registry, &context.seams, &context.shutdown).await?;
     let seams = chunkserver::Seams {
         clock: context.seams.clock.clone(),
         random: context.seams.random.clone(),
         network: context.seams.network.clone(),
         shutdown: context.shutdown.clone(),
+        registry,
     };
-    chunkserver::run(own, seams).await.map_err(|error| ended("chunkserver", error.kind(), &error))
+    chunkserver::run(own, seams)
+        .await
+        .map_err(|error| ended("chunkserver", error.kind(), &error))
 }
 
 fn prepare(context: &Context, args: &Args) -> Result<Config, Failure> {
     let config = config::load(&args.config, &context.environment, &args.set)?;
     common::telemetry::start(&config.log.filter).map_err(|error| {
-        Failure::new(Exit::Usage, "E_CONFIG", format!("log.filter is not a filter: {error}"))
-            .hint("write for example info, or info,dbfs_consensus=debug")
+        Failure::new(
+            Exit::Usage,
+            "E_CONFIG",
+            format!("log.filter is not a filter: {error}"),
+        )
+        .hint("write for example info, or info,dbfs_consensus=debug")
     })?;
     if args.lifeline {
         signals::hold_lifeline(&context.shutdown, &context.seams.clock);
@@ -85,14 +98,17 @@ fn prepare(context: &Context, args: &Args) -> Result<Config, Failure> {
 }
 
 fn check_identity(directory: &std::path::Path) -> Result<(), Failure> {
-    common::tls::Identity::load(directory).map(|_| ()).map_err(|error| {
-        Failure::new(Exit::Other, "E_IDENTITY", chain(&error))
-            .hint("make an identity with `dbfs cert issue`, and let only this user read node.key")
-    })
+    common::tls::Identity::load(directory)
+        .map(|_| ())
+        .map_err(|error| {
+            Failure::new(Exit::Other, "E_IDENTITY", chain(&error))
+                .hint("make an identity with `dbfs cert issue`, and let only this user read node.key")
+        })
 }
 
 fn refused(error: &(dyn std::error::Error + 'static)) -> Failure {
-    Failure::new(Exit::Usage, "E_CONFIG", chain(error)).hint("`dbfs config-defaults` lists every key with its default")
+    Failure::new(Exit::Usage, "E_CONFIG", chain(error))
+        .hint("`dbfs config-defaults` lists every key with its default")
 }
 
 /// Why a role ended. The kinds say little of what an operator can do, so that the causes that they meet most are told
@@ -110,7 +126,11 @@ fn ended(role: &str, kind: Kind, error: &(dyn std::error::Error + 'static)) -> F
         Some(std::io::ErrorKind::StorageFull) => {
             Failure::new(Exit::Full, "E_NO_SPACE", text).hint("make room on the disk; nothing is lost")
         }
-        _ => Failure::new(Exit::of(kind), "E_PROCESS", format!("the {role} cannot go on: {text}")),
+        _ => Failure::new(
+            Exit::of(kind),
+            "E_PROCESS",
+            format!("the {role} cannot go on: {text}"),
+        ),
     }
 }
 

@@ -66,7 +66,10 @@ pub(crate) fn hold_lifeline(shutdown: &Shutdown, clock: &Clock) {
     });
 }
 
-#[allow(clippy::disallowed_methods, reason = "whoever asks twice wants no further waiting")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "whoever asks twice wants no further waiting"
+)]
 fn end_at_once() -> ! {
     std::process::exit(Exit::Interrupted.number().into())
 }

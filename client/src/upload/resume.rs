@@ -108,7 +108,10 @@ impl ResumeState {
             let copies = decode(text)?.copies;
             Some(copies.iter().map(|copy| copy.node).collect())
         };
-        let known = self.receipts.iter().filter_map(|(index, text)| Some((*index, nodes(text)?)));
+        let known = self
+            .receipts
+            .iter()
+            .filter_map(|(index, text)| Some((*index, nodes(text)?)));
         known.collect()
     }
 

@@ -34,7 +34,9 @@ pub(super) async fn measure(context: &Context, directory: &Path, bytes: ByteCoun
     // Removed whatever happened; what was never created needs no removal.
     let _ = std::fs::remove_file(&path);
     let fail = |error: std::io::Error| Failure::local("cannot write", &PathBuf::from(&path), &error);
-    written.map_err(|error| fail(std::io::Error::other(error)))?.map_err(fail)?;
+    written
+        .map_err(|error| fail(std::io::Error::other(error)))?
+        .map_err(fail)?;
     Ok((count * WRITE_BYTES as u64) as f64 / elapsed.as_secs_f64().max(1e-9))
 }
 

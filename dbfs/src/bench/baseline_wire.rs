@@ -26,7 +26,11 @@ const CLUSTER: &str = "bench";
 ///
 /// # Errors
 /// The loopback network does not do what it should.
-pub(super) async fn measure(context: &Context, bytes: ByteCount, congestion: Option<String>) -> Result<f64, Failure> {
+pub(super) async fn measure(
+    context: &Context,
+    bytes: ByteCount,
+    congestion: Option<String>,
+) -> Result<f64, Failure> {
     context.console.note("baseline: the wire alone");
     let seams = Seams {
         network: Network::tcp(congestion),
@@ -36,7 +40,11 @@ pub(super) async fn measure(context: &Context, bytes: ByteCount, congestion: Opt
     let frames = bytes.get().clamp(BYTES_MIN, BYTES_MAX) / CONNECTIONS / DATA_BYTES_MAX as u64;
     let began = seams.clock.moment();
     run(&seams, &keys, frames).await.map_err(|error| {
-        Failure::new(Exit::Other, "E_TRANSPORT", format!("the baseline of the wire broke down: {error}"))
+        Failure::new(
+            Exit::Other,
+            "E_TRANSPORT",
+            format!("the baseline of the wire broke down: {error}"),
+        )
     })?;
     let elapsed = seams.clock.moment().since(began);
     Ok((frames * CONNECTIONS * DATA_BYTES_MAX as u64) as f64 / elapsed.as_secs_f64().max(1e-9))
@@ -51,8 +59,8 @@ struct Keys {
 impl Keys {
     fn new() -> Result<Self, Failure> {
         let place = std::env::temp_dir();
-        let directory =
-            tempfile::tempdir().map_err(|error| Failure::local("cannot create a directory in", &place, &error))?;
+        let directory = tempfile::tempdir()
+            .map_err(|error| Failure::local("cannot create a directory in", &place, &error))?;
         let authority = Authority::open_or_create(directory.path())?;
         let identity = directory.path().join("identity");
         authority.issue(&Role::Chunkserver(CLUSTER.to_owned()), &[], &identity)?;
@@ -71,10 +79,18 @@ async fn run(seams: &Seams, keys: &Keys, frames: u64) -> io::Result<()> {
     let mut sinks = tokio::task::JoinSet::new();
     let mut senders = tokio::task::JoinSet::new();
     for _ in 0..CONNECTIONS {
-        let (network, tls, address) = (seams.network.clone(), Arc::clone(&keys.client), first_address.clone());
+        let (network, tls, address) = (
+            seams.network.clone(),
+            Arc::clone(&keys.client),
+            first_address.clone(),
+        );
         senders.spawn(async move { send(connect(&network, &address, tls).await?, frames).await });
         let upstream = accept(first.as_mut(), &keys.server).await?;
-        let (network, tls, address) = (seams.network.clone(), Arc::clone(&keys.client), last_address.clone());
+        let (network, tls, address) = (
+            seams.network.clone(),
+            Arc::clone(&keys.client),
+            last_address.clone(),
+        );
         sinks.spawn(async move { pass_on(upstream.await?, connect(&network, &address, tls).await?).await });
         let end = accept(last.as_mut(), &keys.server).await?;
         sinks.spawn(async move { discard(end.await?).await });
@@ -94,7 +110,9 @@ async fn connect(
     tls: Arc<ClientConfig>,
 ) -> io::Result<tokio_rustls::client::TlsStream<Connection>> {
     let name = expected_name(&Role::Chunkserver(CLUSTER.to_owned())).map_err(io::Error::other)?;
-    TlsConnector::from(tls).connect(name, network.connect(address).await?).await
+    TlsConnector::from(tls)
+        .connect(name, network.connect(address).await?)
+        .await
 }
 
 /// Accepts a connection now; the handshake is for the future that it returns.

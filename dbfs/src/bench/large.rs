@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use client::download::{DownloadOptions, Sink};
-use client::upload::{Source, UploadOptions};
 use client::Client;
 use client::cli::context::Context;
 use client::cli::failure::Failure;
+use client::download::{DownloadOptions, Sink};
+use client::upload::{Source, UploadOptions};
 use common::path::RemotePath;
 use futures::{StreamExt, TryStreamExt};
 
@@ -25,11 +25,17 @@ pub(super) async fn run(
 ) -> Result<Vec<Phase>, Failure> {
     let upload = phase(context, "upload", place, workload, |path, seed| async move {
         let source = Source::generated(workload.size, seed);
-        client.upload(source, &path, UploadOptions::default()).await.map(drop)
+        client
+            .upload(source, &path, UploadOptions::default())
+            .await
+            .map(drop)
     })
     .await?;
     let download = phase(context, "download", place, workload, |path, _| async move {
-        client.download(&path, Sink::discard(), DownloadOptions::default()).await.map(drop)
+        client
+            .download(&path, Sink::discard(), DownloadOptions::default())
+            .await
+            .map(drop)
     })
     .await?;
     Ok(vec![upload, download])
@@ -50,7 +56,11 @@ where
     F: Fn(RemotePath, u64) -> Fut,
     Fut: Future<Output = Result<(), client::Error>>,
 {
-    context.console.note(&format!("{name}: {} of {}", client::cli::human::count(workload.files, "file"), workload.size));
+    context.console.note(&format!(
+        "{name}: {} of {}",
+        client::cli::human::count(workload.files, "file"),
+        workload.size
+    ));
     let clock = &context.seams.clock;
     let operation = &operation;
     let (began, cpu) = (clock.moment(), cpu_time());
@@ -61,7 +71,16 @@ where
         Ok::<Duration, Failure>(clock.moment().since(began))
     });
     let width = usize::try_from(workload.parallel).unwrap_or(1);
-    let spans: Vec<Duration> = futures::stream::iter(timed).buffer_unordered(width).try_collect().await?;
+    let spans: Vec<Duration> = futures::stream::iter(timed)
+        .buffer_unordered(width)
+        .try_collect()
+        .await?;
     let elapsed = clock.moment().since(began);
-    Ok(Phase::new(name, workload, elapsed, cpu_time().saturating_sub(cpu), spans))
+    Ok(Phase::new(
+        name,
+        workload,
+        elapsed,
+        cpu_time().saturating_sub(cpu),
+        spans,
+    ))
 }

@@ -74,13 +74,19 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let mut context = context.clone();
     context.seams.network = common::net::Network::tcp(args.congestion.clone());
     let workload = Workload {
-        size: args.size.unwrap_or(if args.large { ByteCount::mib(1024) } else { ByteCount::new(1024) }),
+        size: args.size.unwrap_or(if args.large {
+            ByteCount::mib(1024)
+        } else {
+            ByteCount::new(1024)
+        }),
         files: args.files.unwrap_or(if args.large { 1 } else { 2000 }),
         parallel: args.parallel.unwrap_or(if args.large { 1 } else { 16 }),
     };
     let session = context.session(None).await?;
     let user = session.client.whoami().await?.name;
-    let place = RemotePath::root().join(&user)?.join(&format!("bench-{:08x}", context.seams.random.number() as u32))?;
+    let place = RemotePath::root()
+        .join(&user)?
+        .join(&format!("bench-{:08x}", context.seams.random.number() as u32))?;
     let measured = async {
         tokio::select! {
             result = measure(&context, &session, &place, workload, &args) => result,
@@ -124,7 +130,10 @@ fn disk_directory(context: &Context, args: &Args) -> Result<PathBuf, Failure> {
     target
         .profile
         .and_then(|(_, profile)| profile.data_dir)
-        .ok_or_else(|| Failure::usage("the disk that the nodes write to is not known").hint("name a directory on it with --disk"))
+        .ok_or_else(|| {
+            Failure::usage("the disk that the nodes write to is not known")
+                .hint("name a directory on it with --disk")
+        })
 }
 
 async fn clean_up(context: &Context, session: &Session, place: &RemotePath) {
@@ -134,6 +143,8 @@ async fn clean_up(context: &Context, session: &Session, place: &RemotePath) {
         if_version: None,
     };
     if let Err(error) = session.client.delete(place, options).await {
-        context.console.warn(&format!("{place} could not be deleted: {error}"));
+        context
+            .console
+            .warn(&format!("{place} could not be deleted: {error}"));
     }
 }

@@ -65,7 +65,10 @@ impl Latency {
         spans.sort_unstable();
         let at = |permille: usize| {
             let last = spans.len().saturating_sub(1);
-            let index = (spans.len() * permille).div_ceil(1000).saturating_sub(1).min(last);
+            let index = (spans.len() * permille)
+                .div_ceil(1000)
+                .saturating_sub(1)
+                .min(last);
             spans.get(index).map_or(0.0, |span| span.as_secs_f64() * 1000.0)
         };
         Self {
@@ -124,7 +127,11 @@ impl Report {
         if console.is_json() {
             return console.document(&self.with_ratio());
         }
-        let reduced = if self.reduced_durability { ", reduced durability" } else { "" };
+        let reduced = if self.reduced_durability {
+            ", reduced durability"
+        } else {
+            ""
+        };
         console.line(&format!(
             "{} of {}, {} at once; {} copies before the acknowledgement{reduced}; congestion control {}",
             human::count(self.files, "file"),
@@ -134,9 +141,19 @@ impl Report {
             self.congestion_control,
         ))?;
         let mut rows = vec![
-            ["", "GiB/s", "files/s", "seconds", "client CPU s", "p50 ms", "p90 ms", "p99 ms", "max ms"]
-                .map(str::to_owned)
-                .to_vec(),
+            [
+                "",
+                "GiB/s",
+                "files/s",
+                "seconds",
+                "client CPU s",
+                "p50 ms",
+                "p90 ms",
+                "p99 ms",
+                "max ms",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
         ];
         rows.extend(self.phases.iter().map(|phase| {
             let latency = phase.latency_millis;
@@ -156,9 +173,19 @@ impl Report {
             .iter()
             .try_for_each(|line| console.line(line))?;
         if let (Some(disk), Some(wire), Some(ratio)) = (self.disk, self.wire, self.ratio()) {
-            console.line(&format!("disk alone  {:.3} GiB/s, so two copies at most {:.3}", gib(disk), gib(disk / 2.0)))?;
-            console.line(&format!("wire alone  {:.3} GiB/s through two TLS hops that discard", gib(wire)))?;
-            console.line(&format!("the upload reaches {:.0} % of the lower of both", ratio * 100.0))?;
+            console.line(&format!(
+                "disk alone  {:.3} GiB/s, so two copies at most {:.3}",
+                gib(disk),
+                gib(disk / 2.0)
+            ))?;
+            console.line(&format!(
+                "wire alone  {:.3} GiB/s through two TLS hops that discard",
+                gib(wire)
+            ))?;
+            console.line(&format!(
+                "the upload reaches {:.0} % of the lower of both",
+                ratio * 100.0
+            ))?;
         }
         Ok(())
     }
@@ -210,7 +237,10 @@ mod tests {
     fn percentiles_are_of_the_sorted() {
         let mut spans: Vec<Duration> = (1..=1000).rev().map(Duration::from_millis).collect();
         let latency = Latency::of(&mut spans);
-        assert_eq!((latency.p50, latency.p90, latency.p99, latency.max), (500.0, 900.0, 990.0, 1000.0));
+        assert_eq!(
+            (latency.p50, latency.p90, latency.p99, latency.max),
+            (500.0, 900.0, 990.0, 1000.0)
+        );
         assert_eq!(Latency::of(&mut [Duration::from_millis(7)]).p50, 7.0);
         assert_eq!(Latency::of(&mut []).max, 0.0);
     }
@@ -235,7 +265,9 @@ mod tests {
         };
         let mut report = Report::new(workload, &status, Some("cubic"));
         let second = Duration::from_secs(1);
-        report.phases.push(Phase::new("upload", workload, second, second, vec![second]));
+        report
+            .phases
+            .push(Phase::new("upload", workload, second, second, vec![second]));
         report.disk = Some(400e6);
         report.wire = Some(1e12);
         assert!((report.ratio().unwrap() - 104_857_600.0 / 200e6).abs() < 1e-9);

@@ -33,11 +33,17 @@ pub(super) async fn run(
     };
     let upload = phase(context, "upload", place, workload, |path, seed| async move {
         let source = Source::bytes(content(seed));
-        client.upload(source, &path, UploadOptions::default()).await.map(drop)
+        client
+            .upload(source, &path, UploadOptions::default())
+            .await
+            .map(drop)
     })
     .await?;
     let download = phase(context, "download", place, workload, |path, _| async move {
-        client.download(&path, Sink::discard(), DownloadOptions::default()).await.map(drop)
+        client
+            .download(&path, Sink::discard(), DownloadOptions::default())
+            .await
+            .map(drop)
     })
     .await?;
     Ok(vec![upload, download])

@@ -55,7 +55,10 @@ fn working_files(root: &Path) -> Option<Vec<String>> {
     let entries = walker.filter_entry(|entry| !LEFT_OUT.iter().any(|name| entry.file_name() == *name));
     let mut files = Vec::new();
     let mut bytes = 0;
-    for entry in entries.filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
+    for entry in entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_file())
+    {
         bytes += entry.metadata().ok()?.len();
         files.push(entry.path().strip_prefix(root).ok()?.to_str()?.to_owned());
         if files.len() > FILES_MAX || bytes > BYTES_MAX {

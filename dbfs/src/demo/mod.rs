@@ -56,6 +56,10 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     }
     let text = format!("All of it was as it should be, in {elapsed}; nothing was left behind.");
     context.console.line("")?;
-    context.console.line(&context.console.paint_out(Colour::Green, &text))?;
-    context.console.line("`dbfs up` starts an installation that stays.")
+    context
+        .console
+        .line(&context.console.paint_out(Colour::Green, &text))?;
+    context
+        .console
+        .line("`dbfs up` starts an installation that stays.")
 }

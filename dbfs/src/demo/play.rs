@@ -29,10 +29,14 @@ const SECOND: &str = "/admin/large-2.bin";
 /// Something is not as it should be (`E_DEMO`), or does not work at all.
 pub(super) async fn play(stage: &mut Stage, size: ByteCount) -> Result<(), Failure> {
     stage.check_room(size)?;
-    let here = std::env::current_dir().map_err(|error| Failure::local("cannot use", Path::new("."), &error))?;
+    let here =
+        std::env::current_dir().map_err(|error| Failure::local("cannot use", Path::new("."), &error))?;
     let material = material::find(&here, stage.directory())?;
     let large = [stage.place("large-1.bin"), stage.place("large-2.bin")];
-    let digests = [material::generate(&large[0], size, 1)?, material::generate(&large[1], size, 2)?];
+    let digests = [
+        material::generate(&large[0], size, 1)?,
+        material::generate(&large[1], size, 2)?,
+    ];
 
     stage.say("1. An installation: three supernodes, two clusters of three nodes, nine processes")?;
     let client = stage.start().await?;
@@ -58,20 +62,36 @@ async fn store(stage: &Stage, client: &Client, material: &Material, large: &Path
     stage.dbfs(&["upload", &large, FIRST], Exit::Ok).await?;
     let stored = files_below(client, TREE).await?;
     expect(stored.len() == material.digests.len(), || {
-        format!("{} files were uploaded, {} are there", material.digests.len(), stored.len())
+        format!(
+            "{} files were uploaded, {} are there",
+            material.digests.len(),
+            stored.len()
+        )
     })?;
     for entry in &stored {
-        let below = entry.path.as_str().strip_prefix(TREE).unwrap_or_default().trim_start_matches('/');
+        let below = entry
+            .path
+            .as_str()
+            .strip_prefix(TREE)
+            .unwrap_or_default()
+            .trim_start_matches('/');
         let expected = material.digests.get(below).map(blake3::Hash::to_string);
-        expect(digest_of(entry) == expected, || format!("{} has another digest than its source", entry.path))?;
+        expect(digest_of(entry) == expected, || {
+            format!("{} has another digest than its source", entry.path)
+        })?;
     }
-    stage.found(&format!("{} stored, each with the digest of its source", count(stored.len())))
+    stage.found(&format!(
+        "{} stored, each with the digest of its source",
+        count(stored.len())
+    ))
 }
 
 async fn look(stage: &Stage, client: &Client, material: &Material) -> Result<(), Failure> {
     stage.say("3. Look: list, search, and where the chunks of the large file are")?;
     stage.dbfs(&["list", "-l", "/admin"], Exit::Ok).await?;
-    stage.dbfs(&["search", "/admin", "*.bin", "--size", "+1K"], Exit::Ok).await?;
+    stage
+        .dbfs(&["search", "/admin", "*.bin", "--size", "+1K"], Exit::Ok)
+        .await?;
     stage.dbfs(&["stat", FIRST], Exit::Ok).await?;
     stage.dbfs(&["placement", FIRST], Exit::Ok).await?;
     let placement = client.placement(&path(FIRST)?, None).await?;
@@ -84,7 +104,12 @@ async fn look(stage: &Stage, client: &Client, material: &Material) -> Result<(),
     expect(two && !placement.chunks.is_empty(), || {
         format!("not every chunk of {FIRST} has copies on two nodes")
     })?;
-    let one = material.digests.keys().next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+    let one = material
+        .digests
+        .keys()
+        .next()
+        .and_then(|path| path.rsplit('/').next())
+        .unwrap_or_default();
     let query = client::names::SearchQuery {
         pattern: one.to_owned(),
         ..client::names::SearchQuery::default()
@@ -128,12 +153,24 @@ async fn lose_a_node(
         ByteCount::new(at.bytes_done),
         ByteCount::new(at.bytes_total.unwrap_or_default()),
     ))?;
-    expect(killed_early, || "the upload was over before the node could be killed: use a larger --size".to_owned())?;
-    let receipt = joined(upload.await)?;
-    expect(receipt.digest.to_string() == expected.to_string(), || format!("{SECOND} has another digest than its source"))?;
-    expect(receipt.durability.is_some_and(|durability| durability.copies >= 2), || {
-        format!("{SECOND} was acknowledged with fewer than two copies: {:?}", receipt.durability)
+    expect(killed_early, || {
+        "the upload was over before the node could be killed: use a larger --size".to_owned()
     })?;
+    let receipt = joined(upload.await)?;
+    expect(receipt.digest.to_string() == expected.to_string(), || {
+        format!("{SECOND} has another digest than its source")
+    })?;
+    expect(
+        receipt
+            .durability
+            .is_some_and(|durability| durability.copies >= 2),
+        || {
+            format!(
+                "{SECOND} was acknowledged with fewer than two copies: {:?}",
+                receipt.durability
+            )
+        },
+    )?;
     stage.found(&format!(
         "the upload went on and was acknowledged with two copies ({} chunks tried again)",
         progress.now().retries
@@ -153,7 +190,9 @@ async fn first_primary(
         {
             return Ok((state.cluster, primary));
         }
-        expect(!upload.is_finished(), || "the upload was over before it acknowledged a chunk".to_owned())?;
+        expect(!upload.is_finished(), || {
+            "the upload was over before it acknowledged a chunk".to_owned()
+        })?;
         stage.context.seams.clock.sleep(POLL).await;
     }
 }
@@ -167,7 +206,9 @@ async fn lose_a_leader(stage: &mut Stage, client: &Client, not_in: &str) -> Resu
         .iter()
         .find(|cluster| cluster.name != not_in)
         .ok_or_else(|| wrong("there is no other cluster".to_owned()))?;
-    let leader = cluster.leader.ok_or_else(|| wrong(format!("cluster {} has no leader", cluster.name)))?;
+    let leader = cluster
+        .leader
+        .ok_or_else(|| wrong(format!("cluster {} has no leader", cluster.name)))?;
     let (cluster, term) = (cluster.name.clone(), cluster.term);
     let name = node_name(&status, &cluster, leader)?;
     let began = clock.moment();
@@ -183,11 +224,18 @@ async fn lose_a_leader(stage: &mut Stage, client: &Client, not_in: &str) -> Resu
         {
             let elapsed = clock.moment().since(began);
             let new = node_name(&now, &cluster, new)?;
-            stage.found(&format!("{new} leads since term {}, known everywhere after {}", state.term, human::span(elapsed)))?;
+            stage.found(&format!(
+                "{new} leads since term {}, known everywhere after {}",
+                state.term,
+                human::span(elapsed)
+            ))?;
             return Ok(name);
         }
         expect(clock.moment().since(began) < HEAL_TIMEOUT, || {
-            format!("cluster {cluster} has no new leader after {}", human::span(HEAL_TIMEOUT))
+            format!(
+                "cluster {cluster} has no new leader after {}",
+                human::span(HEAL_TIMEOUT)
+            )
         })?;
         clock.sleep(POLL).await;
     }
@@ -197,7 +245,9 @@ async fn verify(stage: &Stage, material: &Material, large: &[blake3::Hash; 2]) -
     stage.say("6. Read everything back with two nodes dead, and compare every byte")?;
     let back = stage.place("back");
     let to = format!("{}/", back.display());
-    stage.dbfs(&["download", "-r", TREE, FIRST, SECOND, &to], Exit::Ok).await?;
+    stage
+        .dbfs(&["download", "-r", TREE, FIRST, SECOND, &to], Exit::Ok)
+        .await?;
     let mut compared = 0;
     let root = back.join("files");
     for (path, expected) in &material.digests {
@@ -208,7 +258,10 @@ async fn verify(stage: &Stage, material: &Material, large: &[blake3::Hash; 2]) -
         compare(&back.join(name), expected)?;
         compared += 1;
     }
-    stage.found(&format!("{} read, all with the BLAKE3 digests of their sources", count(compared)))
+    stage.found(&format!(
+        "{} read, all with the BLAKE3 digests of their sources",
+        count(compared)
+    ))
 }
 
 async fn change(stage: &Stage, client: &Client) -> Result<(), Failure> {
@@ -220,15 +273,20 @@ async fn change(stage: &Stage, client: &Client) -> Result<(), Failure> {
     write(&old, "the first version\n")?;
     write(&new, "the second version\n")?;
     let note = "/admin/note.txt";
-    stage.dbfs(&["upload", &old.display().to_string(), note], Exit::Ok).await?;
+    stage
+        .dbfs(&["upload", &old.display().to_string(), note], Exit::Ok)
+        .await?;
     let first = client.stat(&path(note)?).await?;
-    stage.dbfs(&["update", &new.display().to_string(), note], Exit::Ok).await?;
+    stage
+        .dbfs(&["update", &new.display().to_string(), note], Exit::Ok)
+        .await?;
     stage.dbfs(&["cat", note], Exit::Ok).await?;
     let second = client.stat(&path(note)?).await?;
     let expected = blake3::hash(b"the second version\n").to_string();
-    expect(digest_of(&second) == Some(expected) && second.version() != first.version(), || {
-        format!("{note} does not have its new content: {second:?}")
-    })?;
+    expect(
+        digest_of(&second) == Some(expected) && second.version() != first.version(),
+        || format!("{note} does not have its new content: {second:?}"),
+    )?;
     stage.dbfs(&["delete", note], Exit::Ok).await?;
     stage.dbfs(&["stat", note], Exit::NotFound).await?;
     stage.found("updated in one step, and gone after the delete")
@@ -272,7 +330,9 @@ fn digest_of(entry: &Entry) -> Option<String> {
 
 fn compare(file: &Path, expected: &blake3::Hash) -> Result<(), Failure> {
     let found = material::digest(file)?;
-    expect(found == *expected, || format!("{} differs from its source", file.display()))
+    expect(found == *expected, || {
+        format!("{} differs from its source", file.display())
+    })
 }
 
 fn node_name(status: &Installation, cluster: &str, node: NodeId) -> Result<String, Failure> {

@@ -110,7 +110,10 @@ impl Stage {
         Err(Failure::new(
             Exit::Full,
             "E_NO_SPACE",
-            format!("the demonstration needs {needed} in {place}; {} are free", ByteCount::new(free)),
+            format!(
+                "the demonstration needs {needed} in {place}; {} are free",
+                ByteCount::new(free)
+            ),
         )
         .hint("name a larger place with TMPDIR, or smaller files with --size"))
     }
@@ -157,10 +160,17 @@ impl Stage {
             console.flush()?;
         }
         let fail = |error: std::io::Error| {
-            Failure::new(Exit::Other, "E_PROCESS", format!("cannot run dbfs {shown}: {error}"))
+            Failure::new(
+                Exit::Other,
+                "E_PROCESS",
+                format!("cannot run dbfs {shown}: {error}"),
+            )
         };
         let mut command = Command::new(std::env::current_exe().map_err(fail)?);
-        command.args(arguments).args(["--yes", "--progress", "never"]).stdin(Stdio::null());
+        command
+            .args(arguments)
+            .args(["--yes", "--progress", "never"])
+            .stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
             // Another installation's settings are not for this one.
             if name.to_string_lossy().starts_with("DBFS_") {
@@ -172,7 +182,10 @@ impl Stage {
             command.stdout(Stdio::null());
         }
         let output = tokio::task::spawn_blocking(move || command.status()).await;
-        let status = output.map_err(std::io::Error::other).and_then(|status| status).map_err(fail)?;
+        let status = output
+            .map_err(std::io::Error::other)
+            .and_then(|status| status)
+            .map_err(fail)?;
         if status.code() == Some(expected.number().into()) {
             return Ok(());
         }
@@ -204,5 +217,9 @@ impl Stage {
 }
 
 fn stopped() -> Failure {
-    Failure::new(Exit::NotFound, "E_NOT_RUNNING", "the demonstration's installation does not run")
+    Failure::new(
+        Exit::NotFound,
+        "E_NOT_RUNNING",
+        "the demonstration's installation does not run",
+    )
 }

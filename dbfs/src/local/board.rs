@@ -53,7 +53,11 @@ impl Board {
 
     fn draw(&self, rows: &[Row]) {
         let cells = |row: &Row| {
-            let (mark, colour) = if row.ready { ("*", Colour::Green) } else { ("-", Colour::Yellow) };
+            let (mark, colour) = if row.ready {
+                ("*", Colour::Green)
+            } else {
+                ("-", Colour::Yellow)
+            };
             vec![
                 self.console.paint(colour, mark),
                 row.name.clone(),
@@ -99,7 +103,11 @@ mod tests {
     #[test]
     fn a_line_for_every_change_and_no_other() {
         let heard = Heard::default();
-        let console = Console::to_writers(&Options::default(), Box::new(std::io::sink()), Box::new(heard.clone()));
+        let console = Console::to_writers(
+            &Options::default(),
+            Box::new(std::io::sink()),
+            Box::new(heard.clone()),
+        );
         let mut board = Board::new(&console);
         let row = |name: &str, state: &str| Row {
             name: name.to_owned(),

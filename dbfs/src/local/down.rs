@@ -41,7 +41,10 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         .hint("name its directory with --data"));
     }
     if args.purge {
-        let question = format!("Delete the installation in {} with all its files?", home.path().display());
+        let question = format!(
+            "Delete the installation in {} with all its files?",
+            home.path().display()
+        );
         context.console.confirm(&question)?;
     }
     let stopped = stop(context, &home).await;
@@ -60,7 +63,9 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         (count, true) => format!("stopped {count} processes; deleted"),
         (count, false) => format!("stopped {count} processes; their files stay"),
     };
-    context.console.line(&format!("{what} in {}", home.path().display()))
+    context
+        .console
+        .line(&format!("{what} in {}", home.path().display()))
 }
 
 /// Stops whatever runs in `home`; how many processes it was.
@@ -86,10 +91,16 @@ pub(crate) async fn stop(context: &Context, home: &Home) -> usize {
 /// # Errors
 /// Something cannot be deleted.
 pub(crate) fn purge(context: &Context, home: &Home) -> Result<(), Failure> {
-    std::fs::remove_dir_all(home.path()).map_err(|error| Failure::local("cannot delete", home.path(), &error))?;
+    std::fs::remove_dir_all(home.path())
+        .map_err(|error| Failure::local("cannot delete", home.path(), &error))?;
     Store::of(&context.environment)?.update(|all| {
-        all.profiles.retain(|_, profile| profile.data_dir.as_deref() != Some(home.path()));
-        if all.default.as_ref().is_some_and(|name| !all.profiles.contains_key(name)) {
+        all.profiles
+            .retain(|_, profile| profile.data_dir.as_deref() != Some(home.path()));
+        if all
+            .default
+            .as_ref()
+            .is_some_and(|name| !all.profiles.contains_key(name))
+        {
             all.default = None;
         }
     })

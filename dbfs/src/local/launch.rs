@@ -86,12 +86,19 @@ impl Fleet {
             Kind::Supernode => "supernode",
             Kind::Chunkserver(_) => "chunkserver",
         });
-        command.arg("--config").arg(self.home.config(name)).arg("--lifeline");
+        command
+            .arg("--config")
+            .arg(self.home.config(name))
+            .arg("--lifeline");
         if found {
             command.arg("--found");
         }
         // A group of its own: Ctrl-C is for this process, which then stops the others in order.
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+        command
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log);
         let child = command.spawn().map_err(fail)?;
         if let Some(identity) = Identity::of(child.id()) {
             self.running.processes.insert(name.to_owned(), identity);
@@ -129,11 +136,6 @@ impl Fleet {
         ended
     }
 
-    /// Who runs.
-    pub(crate) fn running(&self) -> &Running {
-        &self.running
-    }
-
     /// Kills the process `name` without a warning, as a power cut would.
     ///
     /// # Errors
@@ -152,8 +154,13 @@ impl Fleet {
     /// One of them has ended.
     pub(crate) fn detach(mut self) -> Result<(), Failure> {
         for (name, mut child) in std::mem::take(&mut self.children) {
-            let told = child.stdin.take().map_or(Ok(()), |mut lifeline| lifeline.write_all(&[DETACH]));
-            told.map_err(|error| Failure::new(Exit::Other, "E_CHILD_ENDED", format!("{name} has ended: {error}")))?;
+            let told = child
+                .stdin
+                .take()
+                .map_or(Ok(()), |mut lifeline| lifeline.write_all(&[DETACH]));
+            told.map_err(|error| {
+                Failure::new(Exit::Other, "E_CHILD_ENDED", format!("{name} has ended: {error}"))
+            })?;
         }
         Ok(())
     }

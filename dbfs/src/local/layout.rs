@@ -23,12 +23,10 @@ const FORMAT: u32 = 1;
 /// Names of the first clusters.
 const CLUSTER_NAMES: [&str; 6] = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta"];
 
-/// How many of what may run on one machine.
-pub(crate) const SUPERNODES_MAX: u32 = 5;
-/// See [`SUPERNODES_MAX`].
-pub(crate) const CLUSTERS_MAX: u32 = 8;
-/// See [`SUPERNODES_MAX`].
-pub(crate) const NODES_MAX: u32 = 12;
+/// How many clusters may run on one machine.
+const CLUSTERS_MAX: u32 = 8;
+/// How many nodes per cluster may run on one machine.
+const NODES_MAX: u32 = 12;
 
 /// What is promised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -104,7 +102,9 @@ impl Size {
     /// They cannot, or the numbers make no sense.
     pub(crate) fn check(self, durability: Durability) -> Result<(), Failure> {
         if !matches!(self.supernodes, 1 | 3 | 5) {
-            return Err(Failure::usage("supernodes must be 1, 3 or 5: a group of them decides by majority"));
+            return Err(Failure::usage(
+                "supernodes must be 1, 3 or 5: a group of them decides by majority",
+            ));
         }
         let in_bounds = |count: u32, most: u32| (1..=most).contains(&count);
         if !in_bounds(self.clusters, CLUSTERS_MAX) || !in_bounds(self.nodes, NODES_MAX) {
@@ -140,7 +140,11 @@ pub(crate) const fn voters(nodes: u32) -> u32 {
 
 impl Plan {
     /// An installation of `size` with addresses from `ports`, each taken once.
-    pub(crate) fn new(size: Size, durability: Durability, mut ports: impl Iterator<Item = u16>) -> Option<Self> {
+    pub(crate) fn new(
+        size: Size,
+        durability: Durability,
+        mut ports: impl Iterator<Item = u16>,
+    ) -> Option<Self> {
         let mut address = || ports.next().map(|port| format!("127.0.0.1:{port}"));
         let mut supernodes = Vec::new();
         for at in 1..=size.supernodes {
@@ -188,7 +192,10 @@ impl Plan {
 
     /// Control addresses of the supernodes.
     pub(crate) fn seeds(&self) -> Vec<String> {
-        self.supernodes.iter().map(|process| process.control.clone()).collect()
+        self.supernodes
+            .iter()
+            .map(|process| process.control.clone())
+            .collect()
     }
 
     /// All processes, founders of their groups first, each with whether it founds.
@@ -293,14 +300,21 @@ impl Home {
             Err(error) => return Err(Failure::local("cannot read", &path, &error)),
         };
         let damaged = |reason: String| {
-            Failure::new(Exit::Usage, "E_DATA_DIR", format!("{} cannot be used: {reason}", path.display()))
-                .hint("name another directory with --data, or begin anew with --reset")
+            Failure::new(
+                Exit::Usage,
+                "E_DATA_DIR",
+                format!("{} cannot be used: {reason}", path.display()),
+            )
+            .hint("name another directory with --data, or begin anew with --reset")
         };
         let plan: Plan = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
         if plan.format == FORMAT {
             Ok(Some(plan))
         } else {
-            Err(damaged(format!("its format is {}, this build knows {FORMAT}", plan.format)))
+            Err(damaged(format!(
+                "its format is {}, this build knows {FORMAT}",
+                plan.format
+            )))
         }
     }
 
@@ -359,8 +373,14 @@ mod tests {
             nodes,
         };
         SIZE.check(Durability::Full).unwrap();
-        assert_eq!(size(1, 3).check(Durability::Full).unwrap_err().code, "E_DURABILITY");
-        assert_eq!(size(3, 2).check(Durability::Full).unwrap_err().code, "E_DURABILITY");
+        assert_eq!(
+            size(1, 3).check(Durability::Full).unwrap_err().code,
+            "E_DURABILITY"
+        );
+        assert_eq!(
+            size(3, 2).check(Durability::Full).unwrap_err().code,
+            "E_DURABILITY"
+        );
         size(1, 1).check(Durability::Reduced).unwrap();
         assert!(size(2, 3).check(Durability::Reduced).is_err());
         assert!(size(3, 0).check(Durability::Reduced).is_err());

@@ -17,7 +17,11 @@ pub(crate) fn free(count: u32, random: &Random) -> Vec<u16> {
     let start = random.below(COUNT.into()) as u16;
     let candidates = (0..COUNT).map(|step| FIRST + (start + step) % COUNT);
     let held: Vec<(u16, TcpListener)> = candidates
-        .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok().map(|listener| (port, listener)))
+        .filter_map(|port| {
+            TcpListener::bind(("127.0.0.1", port))
+                .ok()
+                .map(|listener| (port, listener))
+        })
         .take(count as usize)
         .collect();
     held.into_iter().map(|(port, _)| port).collect()

@@ -93,7 +93,11 @@ impl Running {
             .unwrap_or_default();
         Self {
             supervisor: all.supervisor.filter(Identity::runs),
-            processes: all.processes.into_iter().filter(|(_, process)| process.runs()).collect(),
+            processes: all
+                .processes
+                .into_iter()
+                .filter(|(_, process)| process.runs())
+                .collect(),
         }
     }
 

@@ -55,10 +55,16 @@ pub(crate) async fn wait(
             return Err(Failure::interrupted());
         }
         if known.is_none() {
-            known = clock.timeout(ASK_TIMEOUT, log_in(context, target, password)).await.flatten();
+            known = clock
+                .timeout(ASK_TIMEOUT, log_in(context, target, password))
+                .await
+                .flatten();
         }
         let status = match &known {
-            Some(ready) => clock.timeout(ASK_TIMEOUT, ready.client.status()).await.and_then(Result::ok),
+            Some(ready) => clock
+                .timeout(ASK_TIMEOUT, ready.client.status())
+                .await
+                .and_then(Result::ok),
             None => None,
         };
         let rows = rows(plan, status.as_ref());
@@ -77,7 +83,11 @@ pub(crate) async fn wait(
             return Err(Failure::new(
                 Exit::Unavailable,
                 "E_START",
-                format!("not ready after {} s: {}", READY_TIMEOUT.as_secs(), waiting.join(", ")),
+                format!(
+                    "not ready after {} s: {}",
+                    READY_TIMEOUT.as_secs(),
+                    waiting.join(", ")
+                ),
             )
             .hint("the logs are in the installation's logs directory"));
         }
@@ -116,7 +126,12 @@ pub(crate) fn rows(plan: &Plan, status: Option<&Installation>) -> Vec<Row> {
     let mut rows = Vec::new();
     for process in &plan.supernodes {
         let names = status.map(|status| &status.names);
-        let member = names.and_then(|names| names.members.iter().find(|member| member.control == process.control));
+        let member = names.and_then(|names| {
+            names
+                .members
+                .iter()
+                .find(|member| member.control == process.control)
+        });
         let leads = member.is_some_and(|member| names.is_some_and(|names| names.leader == Some(member.node)));
         let has_leader = names.is_some_and(|names| names.leader.is_some());
         let state = match member {
@@ -143,13 +158,19 @@ pub(crate) fn rows(plan: &Plan, status: Option<&Installation>) -> Vec<Row> {
 fn cluster_rows(cluster: &Cluster, state: Option<&ClusterState>) -> Vec<Row> {
     let fresh = state.filter(|state| state.report_age <= REPORT_AGE_MAX);
     let expected = voters(u32::try_from(cluster.nodes.len()).unwrap_or(u32::MAX)) as usize;
-    let voting = fresh.map_or(0, |state| state.nodes.iter().filter(|node| node.member.voter).count());
+    let voting = fresh.map_or(0, |state| {
+        state.nodes.iter().filter(|node| node.member.voter).count()
+    });
     let takes_files = fresh.is_some_and(|state| state.leader.is_some() && state.accepts_files.is_ok());
     let row = |process: &super::layout::Process| {
         let node = fresh.and_then(|state| {
-            state.nodes.iter().find(|node| node.member.data == process.data || node.member.name == process.name)
+            state
+                .nodes
+                .iter()
+                .find(|node| node.member.data == process.data || node.member.name == process.name)
         });
-        let leads = node.is_some_and(|node| fresh.is_some_and(|state| state.leader == Some(node.member.node)));
+        let leads =
+            node.is_some_and(|node| fresh.is_some_and(|state| state.leader == Some(node.member.node)));
         let live = node.is_some_and(|node| node.condition == NodeCondition::Live);
         let role = match node {
             None => String::new(),

@@ -13,6 +13,7 @@ use common::tls::{Authority, Role};
 use common::units::ByteCount;
 
 use super::layout::{Cluster, Durability, Home, Kind, Plan, Process};
+use super::ready::ADMIN;
 use crate::config::Config;
 
 /// Of the free disk space, what all nodes together may take; the rest is for metadata, logs and everyone else.
@@ -23,7 +24,12 @@ const LOOPBACK: &str = "127.0.0.1";
 ///
 /// # Errors
 /// Something cannot be made, or is in the way.
-pub(crate) fn settle(home: &Home, plan: &Plan, random: &Random, tune: impl Fn(&mut Config)) -> Result<(), Failure> {
+pub(crate) fn settle(
+    home: &Home,
+    plan: &Plan,
+    random: &Random,
+    tune: impl Fn(&mut Config),
+) -> Result<(), Failure> {
     create_private(home.path())?;
     let authority = Authority::open_or_create(&created(home.ca())?)?;
     password(home, random)?;
@@ -34,7 +40,11 @@ pub(crate) fn settle(home: &Home, plan: &Plan, random: &Random, tune: impl Fn(&m
             Kind::Supernode => Role::Supernode,
             Kind::Chunkserver(cluster) => Role::Chunkserver(cluster.name.clone()),
         };
-        authority.issue(&role, &[LOOPBACK.to_owned()], &created(home.identity(&process.name))?)?;
+        authority.issue(
+            &role,
+            &[LOOPBACK.to_owned()],
+            &created(home.identity(&process.name))?,
+        )?;
         created(home.data(&process.name))?;
         let mut config = match kind {
             Kind::Supernode => supernode(home, plan, process),
@@ -65,7 +75,10 @@ pub(crate) fn check_ours(home: &Home) -> Result<(), Failure> {
     Err(Failure::new(
         Exit::Conflict,
         "E_EXISTS",
-        format!("{} is neither empty nor an installation of dbfs up", home.path().display()),
+        format!(
+            "{} is neither empty nor an installation of dbfs up",
+            home.path().display()
+        ),
     )
     .hint("name a directory of its own with --data"))
 }
@@ -96,7 +109,11 @@ fn password(home: &Home, random: &Random) -> Result<(), Failure> {
     }
     let letter = || {
         let at = random.below(LETTERS.len() as u64);
-        usize::try_from(at).ok().and_then(|at| LETTERS.get(at)).copied().unwrap_or(b'x')
+        usize::try_from(at)
+            .ok()
+            .and_then(|at| LETTERS.get(at))
+            .copied()
+            .unwrap_or(b'x')
     };
     let mut text: Vec<u8> = (0..24).map(|_| letter()).collect();
     text.push(b'\n');
@@ -131,18 +148,25 @@ fn supernode(home: &Home, plan: &Plan, process: &Process) -> Config {
     let mut config = Config::default();
     config.metrics.listen.clone_from(&process.metrics);
     let own = &mut config.supernode;
-    own.node.clone_from(&process.name);
+    own.name.clone_from(&process.name);
     own.host = host();
     own.data_dir = home.data(&process.name);
     own.identity_dir = home.identity(&process.name);
     own.listen.clone_from(&process.control);
     own.join = others(&plan.supernodes, process);
     own.voters = plan.size().supernodes;
-    own.admin_password_file = home.password_file();
+    own.admin.user = ADMIN.to_owned();
+    own.admin.password_file = home.password_file();
     config
 }
 
-fn chunkserver(home: &Home, plan: &Plan, cluster: &Cluster, process: &Process, capacity: ByteCount) -> Config {
+fn chunkserver(
+    home: &Home,
+    plan: &Plan,
+    cluster: &Cluster,
+    process: &Process,
+    capacity: ByteCount,
+) -> Config {
     let mut config = Config::default();
     config.metrics.listen.clone_from(&process.metrics);
     let own = &mut config.chunkserver;

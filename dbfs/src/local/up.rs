@@ -67,10 +67,13 @@ pub(crate) fn home_of(context: &Context, named: Option<PathBuf>) -> Result<Home,
             .map(Home::new)
             .map_err(|error| Failure::local("cannot use", &directory, &error));
     }
-    let base = context.environment.xdg("XDG_DATA_HOME", ".local/share").ok_or_else(|| {
-        Failure::new(Exit::Other, "E_NO_HOME", "neither HOME nor XDG_DATA_HOME is set")
-            .hint("name a directory with --data")
-    })?;
+    let base = context
+        .environment
+        .xdg("XDG_DATA_HOME", ".local/share")
+        .ok_or_else(|| {
+            Failure::new(Exit::Other, "E_NO_HOME", "neither HOME nor XDG_DATA_HOME is set")
+                .hint("name a directory with --data")
+        })?;
     Ok(Home::new(base.join("dbfs").join("local")))
 }
 
@@ -154,7 +157,10 @@ async fn reset(context: &Context, home: &Home) -> Result<(), Failure> {
     if !home.exists() {
         return Ok(());
     }
-    let question = format!("Delete the installation in {} with all its files?", home.path().display());
+    let question = format!(
+        "Delete the installation in {} with all its files?",
+        home.path().display()
+    );
     context.console.confirm(&question)?;
     down::stop(context, home).await;
     down::purge(context, home)
@@ -184,7 +190,11 @@ pub(crate) fn settle_new(
 ) -> Result<Plan, Failure> {
     let ports = ports::free(size.processes() * PORTS_PER_PROCESS, &context.seams.random);
     let plan = Plan::new(size, durability, ports.into_iter()).ok_or_else(|| {
-        Failure::new(Exit::Unavailable, "E_ADDRESS", "there are not enough free ports on loopback")
+        Failure::new(
+            Exit::Unavailable,
+            "E_ADDRESS",
+            "there are not enough free ports on loopback",
+        )
     })?;
     settle::settle(home, &plan, &context.seams.random, tune)?;
     Ok(plan)
@@ -258,9 +268,22 @@ fn write_profile(
     let store = Store::of(&context.environment)?;
     let known = store.load()?;
     // A profile that somebody logged in with is theirs.
-    let is_ours = |name: &str| known.profiles.get(name).is_none_or(|profile| profile.data_dir.is_some());
-    let wanted = context.options.profile.clone().unwrap_or_else(|| "local".to_owned());
-    let name = if is_ours(&wanted) { wanted } else { format!("{wanted}-up") };
+    let is_ours = |name: &str| {
+        known
+            .profiles
+            .get(name)
+            .is_none_or(|profile| profile.data_dir.is_some())
+    };
+    let wanted = context
+        .options
+        .profile
+        .clone()
+        .unwrap_or_else(|| "local".to_owned());
+    let name = if is_ours(&wanted) {
+        wanted
+    } else {
+        format!("{wanted}-up")
+    };
     store.update(|all| {
         all.profiles.insert(name.clone(), profile);
         all.default = Some(name.clone());
@@ -275,7 +298,9 @@ fn already_running(context: &Context, home: &Home) -> Result<(), Failure> {
             .console
             .document(&serde_json::json!({ "directory": directory, "already_running": true }));
     }
-    context.console.line(&format!("DBFS runs already in {directory}"))?;
+    context
+        .console
+        .line(&format!("DBFS runs already in {directory}"))?;
     context.console.line("  dbfs status    how it does")?;
     context.console.line("  dbfs down      stops it")
 }
@@ -306,7 +331,11 @@ fn banner(context: &Context, home: &Home, plan: &Plan, profile: &str, detached: 
         ),
     ))?;
     let addresses = |processes: &[super::layout::Process]| {
-        processes.iter().map(|process| process.control.as_str()).collect::<Vec<_>>().join(" ")
+        processes
+            .iter()
+            .map(|process| process.control.as_str())
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     console.line(&format!("  supernodes  {}", addresses(&plan.supernodes)))?;
     for cluster in &plan.clusters {
@@ -314,7 +343,9 @@ fn banner(context: &Context, home: &Home, plan: &Plan, profile: &str, detached: 
     }
     console.line(&format!("  directory   {directory} (logs in logs/)"))?;
     let password = home.password_file().display().to_string();
-    console.line(&format!("  user        {ADMIN}, password in {password}, profile '{profile}'"))?;
+    console.line(&format!(
+        "  user        {ADMIN}, password in {password}, profile '{profile}'"
+    ))?;
     console.line("")?;
     console.line("Next:")?;
     console.line(&format!("  dbfs upload FILE /{ADMIN}/"))?;
@@ -340,13 +371,17 @@ async fn supervise(context: &Context, plan: &Plan, fleet: &mut Fleet) -> Result<
             restarts.retain(|at| now.since(*at) < RESTARTS_WINDOW);
             let text = format!("{} ended ({})", ended.name, ended.status);
             if restarts.len() >= RESTARTS_MAX {
-                context.console.warn(&format!("{text}; it is left alone now:\n{}", ended.last_words));
+                context
+                    .console
+                    .warn(&format!("{text}; it is left alone now:\n{}", ended.last_words));
                 continue;
             }
             restarts.push(now);
             context.console.warn(&format!("{text}; starting it again"));
             let all = plan.processes();
-            if let Some((process, kind, _)) = all.into_iter().find(|(process, _, _)| process.name == ended.name) {
+            if let Some((process, kind, _)) =
+                all.into_iter().find(|(process, _, _)| process.name == ended.name)
+            {
                 let kind: Kind<'_> = kind;
                 fleet.start(&process.name, kind, false)?;
             }
