@@ -90,6 +90,8 @@ pub struct Timings {
     pub mark_undo_window: Span,
     /// From doom to the first order to drop; at least the lifetime of a grant, so that long reads end (cluster time).
     pub drop_delay: Span,
+    /// How long an upload that owns nothing any more is remembered, so that a late request finds its end (cluster time).
+    pub upload_memory: Span,
     /// How often the leader looks for what can be reclaimed.
     pub reclaim_period: Span,
     /// How often a node reports all that its disks hold.
@@ -155,6 +157,7 @@ impl Default for Timings {
             grant_lifetime: Span::seconds(120),
             mark_undo_window: Span::seconds(600),
             drop_delay: Span::seconds(150),
+            upload_memory: Span::seconds(7 * 86_400),
             reclaim_period: Span::seconds(5),
             inventory_period: Span::seconds(600),
             inventory_delay: Span::seconds(20),
