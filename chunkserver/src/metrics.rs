@@ -9,18 +9,36 @@ use prometheus::{
     TextEncoder,
 };
 
-const REQUESTS: (&str, &str) = ("dbfs_control_requests_total", "Control requests answered, by method and kind of result.");
-const RECEIVED: (&str, &str) = ("dbfs_control_received_bytes_total", "Bytes of control requests, by method.");
-const SENT: (&str, &str) = ("dbfs_control_sent_bytes_total", "Bytes of control replies, by method.");
-const SECONDS: (&str, &str) = ("dbfs_control_request_seconds", "Time to answer a control request, by method.");
+const REQUESTS: (&str, &str) = (
+    "dbfs_control_requests_total",
+    "Control requests answered, by method and kind of result.",
+);
+const RECEIVED: (&str, &str) = (
+    "dbfs_control_received_bytes_total",
+    "Bytes of control requests, by method.",
+);
+const SENT: (&str, &str) = (
+    "dbfs_control_sent_bytes_total",
+    "Bytes of control replies, by method.",
+);
+const SECONDS: (&str, &str) = (
+    "dbfs_control_request_seconds",
+    "Time to answer a control request, by method.",
+);
 const PLANNED: (&str, &str) = ("dbfs_chunks_planned_total", "Chunk attempts planned.");
 const SEALED: (&str, &str) = ("dbfs_versions_sealed_total", "Versions sealed.");
 const OUTCOMES: (&str, &str) = ("dbfs_versions_decided_total", "Outcomes recorded, by outcome.");
-const PUBLISH_SECONDS: (&str, &str) = ("dbfs_publish_seconds", "Time of one batch from the names layer's view to the log.");
+const PUBLISH_SECONDS: (&str, &str) = (
+    "dbfs_publish_seconds",
+    "Time of one batch from the names layer's view to the log.",
+);
 const PUBLISH_BATCH: (&str, &str) = ("dbfs_publish_batch_versions", "Versions in one publication.");
 const ABANDONED: (&str, &str) = ("dbfs_uploads_abandoned_total", "Uploads abandoned.");
 const RECLAIMED: (&str, &str) = ("dbfs_chunks_reclaimed_total", "Chunks moved by reclaim, by step.");
-const ORPHANS: (&str, &str) = ("dbfs_orphans_found_total", "Stored attempts found dead by inventories.");
+const ORPHANS: (&str, &str) = (
+    "dbfs_orphans_found_total",
+    "Stored attempts found dead by inventories.",
+);
 const LEADS: (&str, &str) = ("dbfs_cluster_leads", "1 while this node leads its cluster.");
 const MOVES: (&str, &str) = ("dbfs_node_moves_total", "Nodes moved by the leader, by move.");
 
@@ -115,11 +133,19 @@ impl Metrics {
         outcome: Result<usize, Kind>,
         took: Duration,
     ) {
-        let kind = outcome.err().map_or_else(|| "Ok".to_owned(), |kind| kind.to_string());
+        let kind = outcome
+            .err()
+            .map_or_else(|| "Ok".to_owned(), |kind| kind.to_string());
         self.requests.with_label_values(&[method, &kind]).inc();
-        self.received.with_label_values(&[method]).inc_by(received_bytes as u64);
-        self.sent.with_label_values(&[method]).inc_by(outcome.unwrap_or(0) as u64);
-        self.seconds.with_label_values(&[method]).observe(took.as_secs_f64());
+        self.received
+            .with_label_values(&[method])
+            .inc_by(received_bytes as u64);
+        self.sent
+            .with_label_values(&[method])
+            .inc_by(outcome.unwrap_or(0) as u64);
+        self.seconds
+            .with_label_values(&[method])
+            .observe(took.as_secs_f64());
     }
 }
 

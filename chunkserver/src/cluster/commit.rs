@@ -49,7 +49,10 @@ fn arrows(command: &C) -> Vec<&'static str> {
         C::PublishOutcomes(it) => {
             let has = |published| it.outcomes.iter().any(|outcome| outcome.published == published);
             let published = has(true).then_some("version.published");
-            published.into_iter().chain(has(false).then_some("version.refused")).collect()
+            published
+                .into_iter()
+                .chain(has(false).then_some("version.refused"))
+                .collect()
         }
         C::AbandonUploads(_) => vec!["upload.abandoned"],
         C::ReleaseVersions(_) => vec!["version.released"],

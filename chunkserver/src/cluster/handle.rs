@@ -122,7 +122,10 @@ impl Cluster {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.group.read_local(query).await.map_err(|error| group_error(&error))
+        self.group
+            .read_local(query)
+            .await
+            .map_err(|error| group_error(&error))
     }
 
     /// Runs `query` on everything that was acknowledged anywhere before this call.

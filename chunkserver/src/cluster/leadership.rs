@@ -77,6 +77,18 @@ pub(crate) struct DiskSaid {
     pub(crate) refuses: bool,
 }
 
+impl Said {
+    pub(crate) fn new(at: Moment, incarnation: Vec<u8>, load: NodeLoad, disks: Vec<DiskSaid>) -> Self {
+        Self {
+            at,
+            incarnation,
+            load,
+            disks,
+            planned_bytes: 0,
+        }
+    }
+}
+
 impl Leadership {
     pub(crate) fn new(epoch: Epoch, since: Moment, over: Shutdown, keys: DataPlaneKeys) -> Self {
         Self {
@@ -106,11 +118,22 @@ impl Leadership {
         *self.keys.write() = Arc::new(keys);
     }
 
-    /// Takes in what a node says now.
-    pub(crate) fn heard(&self, node: NodeId, said: Said) {
+    /// Takes in what a node says now; returns whether its process is another than before.
+    pub(crate) fn heard(&self, node: NodeId, said: Said) -> bool {
         let mut nodes = self.nodes.lock();
-        let planned_bytes = nodes.get(&node).map_or(0, |before| before.planned_bytes / 2);
-        nodes.insert(node, Said { planned_bytes, ..said });
+        let before = nodes.remove(&node);
+        let restarted = before
+            .as_ref()
+            .is_some_and(|before| before.incarnation != said.incarnation);
+        let planned_bytes = before.map_or(0, |before| before.planned_bytes / 2);
+        nodes.insert(
+            node,
+            Said {
+                planned_bytes,
+                ..said
+            },
+        );
+        restarted
     }
 
     /// What each node last said.

@@ -21,6 +21,9 @@ mod supernodes;
 pub mod api;
 pub mod background;
 
+#[cfg(test)]
+mod tests;
+
 pub use handle::{Cluster, Parts};
 pub use machine::ClusterMachine;
 pub use supernodes::Supernodes;

@@ -98,10 +98,7 @@ impl Supernodes {
         .await
     }
 
-    async fn call<T>(
-        &self,
-        send: impl Fn(RegistryClient<Channel>) -> Answer<T>,
-    ) -> Result<T, RpcError> {
+    async fn call<T>(&self, send: impl Fn(RegistryClient<Channel>) -> Answer<T>) -> Result<T, RpcError> {
         let mut last = RpcError::new(
             Kind::Retry,
             "E_NO_SUPERNODE",

@@ -1,10 +1,24 @@
-//! What this node knows of its cluster and of the names layer, as heartbeats last said.
+//! What ties this node to its cluster: what it last heard ([`NodeContext`], [`NamesView`]) and the loops by which it
+//! reports and obeys.
 //!
-//! Owns: the node's view (keys, cluster time, epoch, peers) and the view of the names layer (its time, the keys that
-//! sign tickets). Decides nothing; the data plane reads the first on every frame, the API the second on every call.
+//! | loop | period key | trigger | what it may change |
+//! |---|---|---|---|
+//! | [`load`] | - (1 s) | - | this node's view of its own CPU and memory |
+//! | [`heartbeat`] | `heartbeat_period` | a new leader; orders carried out | the node's view of its cluster; on the disks: the epoch, drops that were ordered |
+//! | [`inventory`] | `inventory_period` | `inventory_delay` after the start | on the disks: drops that were ordered |
+//!
+//! Owns the node's view. Decides nothing: orders come from a leader, carry its epoch, and are refused below the highest
+//! epoch that the disks have seen (P7).
 
 mod context;
 mod names_view;
 
+mod link;
+
+pub(crate) mod heartbeat;
+pub(crate) mod inventory;
+pub(crate) mod load;
+
 pub use context::{Learned, NodeContext};
+pub(crate) use link::LeaderLink;
 pub use names_view::NamesView;

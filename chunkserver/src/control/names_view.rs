@@ -98,7 +98,10 @@ mod tests {
         time.advance(Duration::from_millis(1_000));
         assert_eq!(view.verify(&ticket), Err(ticket::Error::Expired));
         view.learn(ClusterTime::from_millis(4_500), vec![key.verifying_key()]);
-        assert!(view.verify(&ticket).is_ok(), "the names layer says that less time has passed");
+        assert!(
+            view.verify(&ticket).is_ok(),
+            "the names layer says that less time has passed"
+        );
         view.learn(ClusterTime::from_millis(1), vec![key.verifying_key()]);
         assert!(view.now() >= ClusterTime::from_millis(4_500));
     }

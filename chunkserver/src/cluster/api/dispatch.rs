@@ -54,11 +54,18 @@ impl Cluster {
                     outcome
                 });
                 task.await.unwrap_or_else(|error| {
-                    Err(RpcError::new(Kind::Fatal, "E_PANIC", format!("{method} broke: {error}")))
+                    Err(RpcError::new(
+                        Kind::Fatal,
+                        "E_PANIC",
+                        format!("{method} broke: {error}"),
+                    ))
                 })
             }
         };
-        let counted = outcome.as_ref().map(Message::encoded_len).map_err(|error| error.kind);
+        let counted = outcome
+            .as_ref()
+            .map(Message::encoded_len)
+            .map_err(|error| error.kind);
         let took = self.clock.moment().since(begun);
         self.metrics.request(method, received_bytes, counted, took);
         match outcome {
@@ -97,13 +104,12 @@ impl Files for FilesService {
         request: Request<files::PlanChunksRequest>,
     ) -> Result<Response<files::PlanChunksReply>, Status> {
         let request = request.into_inner();
-        self.0.serve("PlanChunks", request, plan_chunks::plan_chunks).await
+        self.0
+            .serve("PlanChunks", request, plan_chunks::plan_chunks)
+            .await
     }
 
-    async fn seal(
-        &self,
-        request: Request<files::SealRequest>,
-    ) -> Result<Response<files::SealReply>, Status> {
+    async fn seal(&self, request: Request<files::SealRequest>) -> Result<Response<files::SealReply>, Status> {
         self.0.serve("Seal", request.into_inner(), seal::seal).await
     }
 
@@ -112,14 +118,18 @@ impl Files for FilesService {
         request: Request<files::GetOutcomeRequest>,
     ) -> Result<Response<files::SealReply>, Status> {
         let request = request.into_inner();
-        self.0.serve("GetOutcome", request, get_outcome::get_outcome).await
+        self.0
+            .serve("GetOutcome", request, get_outcome::get_outcome)
+            .await
     }
 
     async fn abandon(
         &self,
         request: Request<files::AbandonRequest>,
     ) -> Result<Response<files::AbandonReply>, Status> {
-        self.0.serve("Abandon", request.into_inner(), abandon::abandon).await
+        self.0
+            .serve("Abandon", request.into_inner(), abandon::abandon)
+            .await
     }
 
     async fn get_manifest(
@@ -127,7 +137,9 @@ impl Files for FilesService {
         request: Request<files::GetManifestRequest>,
     ) -> Result<Response<files::GetManifestReply>, Status> {
         let request = request.into_inner();
-        self.0.serve("GetManifest", request, get_manifest::get_manifest).await
+        self.0
+            .serve("GetManifest", request, get_manifest::get_manifest)
+            .await
     }
 }
 
@@ -138,7 +150,9 @@ impl Nodes for NodesService {
         request: Request<nodes::HeartbeatRequest>,
     ) -> Result<Response<nodes::HeartbeatReply>, Status> {
         self.0.check_node(&request)?;
-        self.0.serve("Heartbeat", request.into_inner(), heartbeat::heartbeat).await
+        self.0
+            .serve("Heartbeat", request.into_inner(), heartbeat::heartbeat)
+            .await
     }
 
     async fn report_inventory(

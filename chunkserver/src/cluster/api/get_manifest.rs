@@ -27,7 +27,11 @@ pub(super) async fn get_manifest(
     let version = cluster.read_ticket(&request.ticket, request.version)?;
     let keys = cluster.context.keys();
     let key = keys.current().ok_or_else(|| {
-        RpcError::new(Kind::Retry, "E_STARTING", "this node has not heard its leader yet")
+        RpcError::new(
+            Kind::Retry,
+            "E_STARTING",
+            "this node has not heard its leader yet",
+        )
     })?;
     let limit = match request.limit {
         0 => PAGE_CHUNKS,
@@ -70,7 +74,10 @@ async fn page_of(cluster: &Cluster, version: VersionId, number: u32) -> Result<A
     if let Some(page) = cluster.manifests.fresh(version, number, now) {
         return Ok(page);
     }
-    let known = cluster.manifests.any(version, number).map(|page| page.chunks.clone());
+    let known = cluster
+        .manifests
+        .any(version, number)
+        .map(|page| page.chunks.clone());
     let load = move |connection: &rusqlite::Connection| {
         let Some(version) = versions::find(connection, version)? else {
             return Ok(None);
@@ -101,8 +108,9 @@ async fn page_of(cluster: &Cluster, version: VersionId, number: u32) -> Result<A
     let Some((row, chunks)) = readable else {
         cluster.manifests.forget(version, number);
         let message = format!("version {version} is not at this cluster (any more)");
-        return Err(RpcError::new(Kind::NotFound, "E_VERSION_UNKNOWN", message)
-            .hint("resolve the path again"));
+        return Err(
+            RpcError::new(Kind::NotFound, "E_VERSION_UNKNOWN", message).hint("resolve the path again")
+        );
     };
     let page = Arc::new(Page {
         version: row,
@@ -170,7 +178,10 @@ fn doubt(location: &wire::ReplicaLocation) -> u8 {
 /// Where a copy is; `None` if it cannot be read there.
 fn location(directory: &Directory, replica: ReplicaRow) -> Option<wire::ReplicaLocation> {
     let disk = directory.disks.get(&replica.disk).filter(|disk| disk.present)?;
-    let node = directory.nodes.get(&disk.node).filter(|node| node.state.may_be_read())?;
+    let node = directory
+        .nodes
+        .get(&disk.node)
+        .filter(|node| node.state.may_be_read())?;
     let state = match replica.state {
         Replica::Stored => wire::ReplicaState::Stored,
         Replica::Suspect => wire::ReplicaState::Suspect,

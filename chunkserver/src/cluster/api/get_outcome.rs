@@ -23,7 +23,9 @@ pub(super) async fn get_outcome(
         return Ok(reply);
     }
     cluster.lead()?;
-    let row = cluster.read_local(move |connection| uploads::find(connection, upload)).await?;
+    let row = cluster
+        .read_local(move |connection| uploads::find(connection, upload))
+        .await?;
     match row.map(|row| row.state) {
         Some(Upload::Sealed) => outcome::wait(&cluster, upload.version(), request.wait_millis).await,
         Some(Upload::Abandoned) => Ok(wire::SealReply {

@@ -41,7 +41,9 @@ pub(crate) async fn heartbeat(
     let member = check(&cluster, node, &request)?;
     let said = read(&cluster, &request);
     let disk_ids: BTreeSet<DiskId> = said.disks.iter().map(|disk| disk.id).collect();
-    leadership.heard(node, said);
+    if leadership.heard(node, said) {
+        tracing::info!(%node, "node restarted");
+    }
     let directory = cluster.directory().await?;
     if differs(&directory, &member, &disk_ids) {
         record(&cluster, &leadership, &member, &disk_ids).await?;
@@ -50,18 +52,18 @@ pub(crate) async fn heartbeat(
     reply(&cluster, &leadership, node).await
 }
 
-fn check(
-    cluster: &Cluster,
-    node: NodeId,
-    request: &wire::HeartbeatRequest,
-) -> Result<Member, RpcError> {
+fn check(cluster: &Cluster, node: NodeId, request: &wire::HeartbeatRequest) -> Result<Member, RpcError> {
     let denied = |message: String| RpcError::new(Kind::Denied, "E_NOT_A_NODE", message);
     if request.cluster_id.as_ref() != cluster.cluster_id().bytes() {
         return Err(denied(format!("node {node} belongs to another cluster")));
     }
     let reports = request.dropped_attempts.len().max(request.suspect_attempts.len());
     if request.disks.len() > DISKS_MAX || reports > REPORTS_PER_REQUEST_MAX {
-        return Err(RpcError::new(Kind::Invalid, "E_INVALID", "the heartbeat says too much at once"));
+        return Err(RpcError::new(
+            Kind::Invalid,
+            "E_INVALID",
+            "the heartbeat says too much at once",
+        ));
     }
     let status = cluster.group.status();
     status
@@ -80,20 +82,16 @@ fn read(cluster: &Cluster, request: &wire::HeartbeatRequest) -> Said {
             refuses: !disk.refuses_because.is_empty(),
         })
     });
-    Said {
-        at: cluster.clock.moment(),
-        incarnation: request.incarnation.to_vec(),
-        load: NodeLoad {
-            cpu_permille: load.cpu_permille,
-            memory_permille: load.memory_permille,
-            capacity_bytes: load.capacity_bytes,
-            used_bytes: load.used_bytes,
-            free_bytes: load.free_bytes,
-            in_flight_bytes: load.in_flight_bytes,
-        },
-        disks: disks.collect(),
-        ..Said::default()
-    }
+    let load = NodeLoad {
+        cpu_permille: load.cpu_permille,
+        memory_permille: load.memory_permille,
+        capacity_bytes: load.capacity_bytes,
+        used_bytes: load.used_bytes,
+        free_bytes: load.free_bytes,
+        in_flight_bytes: load.in_flight_bytes,
+    };
+    let incarnation = request.incarnation.to_vec();
+    Said::new(cluster.clock.moment(), incarnation, load, disks.collect())
 }
 
 /// Whether the log knows the node otherwise than it is.
@@ -153,7 +151,10 @@ async fn report(
             node_id: request.node_id,
             attempts: request.dropped_attempts.clone(),
         };
-        if let Reply::Reclaimed(done) = cluster.commit(leadership.epoch, C::ChunksDropped(command)).await? {
+        if let Reply::Reclaimed(done) = cluster
+            .commit(leadership.epoch, C::ChunksDropped(command))
+            .await?
+        {
             cluster.count_reclaimed(done);
         }
     }
@@ -162,9 +163,15 @@ async fn report(
             node_id: request.node_id,
             attempts: request.suspect_attempts.clone(),
         };
-        let reply = cluster.commit(leadership.epoch, C::SuspectReplicas(command)).await?;
+        let reply = cluster
+            .commit(leadership.epoch, C::SuspectReplicas(command))
+            .await?;
         if reply != Reply::Rows(0) {
-            tracing::warn!(node = request.node_id, copies = request.suspect_attempts.len(), "damaged copies reported");
+            tracing::warn!(
+                node = request.node_id,
+                copies = request.suspect_attempts.len(),
+                "damaged copies reported"
+            );
         }
     }
     Ok(())
@@ -179,7 +186,10 @@ impl Cluster {
             ("dropped", done.dropped),
             ("versions_gone", done.versions_gone),
         ] {
-            self.metrics.reclaimed.with_label_values(&[step]).inc_by(count.into());
+            self.metrics
+                .reclaimed
+                .with_label_values(&[step])
+                .inc_by(count.into());
         }
     }
 }
@@ -209,10 +219,17 @@ async fn reply(
                 key: row.secret.to_vec().into(),
             })
             .collect(),
-        drop_attempts: orders.iter().map(|attempt| attempt.to_bytes().to_vec().into()).collect(),
+        drop_attempts: orders
+            .iter()
+            .map(|attempt| attempt.to_bytes().to_vec().into())
+            .collect(),
         nodes: endpoints(cluster, &directory),
         next_in_millis: cluster.config.timings.heartbeat_period.as_millis(),
-        names_time_millis: if names_keys.is_empty() { 0 } else { names_time.as_millis() },
+        names_time_millis: if names_keys.is_empty() {
+            0
+        } else {
+            names_time.as_millis()
+        },
         names_keys: names_keys
             .iter()
             .map(|key| VerifyingKey {
@@ -236,6 +253,11 @@ fn endpoints(cluster: &Cluster, directory: &Directory) -> Vec<names::Endpoint> {
         };
         all.insert(member.node_id, endpoint);
     }
-    all.retain(|node, _| directory.nodes.get(node).is_none_or(|row| row.state != Node::Gone));
+    all.retain(|node, _| {
+        directory
+            .nodes
+            .get(node)
+            .is_none_or(|row| row.state != Node::Gone)
+    });
     all.into_values().collect()
 }

@@ -44,7 +44,9 @@ impl Weighter<(VersionId, u32), Arc<Page>> for PageWeight {
 impl ManifestCache {
     pub(crate) fn new(bytes_max: ByteCount) -> Self {
         let typical = PAGE_BYTES + 4 * CHUNK_BYTES;
-        let items = usize::try_from(bytes_max.get() / typical).unwrap_or(usize::MAX).max(16);
+        let items = usize::try_from(bytes_max.get() / typical)
+            .unwrap_or(usize::MAX)
+            .max(16);
         Self(Cache::with_weighter(items, bytes_max.get(), PageWeight))
     }
 

@@ -13,8 +13,8 @@ use proto::names::v1 as names;
 use super::dispatch::busy;
 use crate::cluster::Cluster;
 use crate::cluster::core::durability::{self, Spread};
-use crate::cluster::store::versions::{self, VersionRow};
 use crate::cluster::store::manifests;
+use crate::cluster::store::versions::{self, VersionRow};
 use crate::config::{Durability, SEAL_WAIT_MAX};
 
 /// Waits at most `wait_millis` for the outcome of the sealed version `version`.
@@ -43,10 +43,7 @@ pub(super) async fn wait(
 }
 
 /// The outcome of `version` as applied here; `None` while there is none.
-pub(super) async fn find(
-    cluster: &Cluster,
-    version: VersionId,
-) -> Result<Option<wire::SealReply>, RpcError> {
+pub(super) async fn find(cluster: &Cluster, version: VersionId) -> Result<Option<wire::SealReply>, RpcError> {
     let found = cluster
         .read_local(move |connection| {
             let row = versions::find(connection, version)?.filter(|row| row.state.has_outcome());
@@ -55,11 +52,9 @@ pub(super) async fn find(
             };
             let spread = match row.state {
                 Version::Published => manifests::spread(connection, version)?,
-                Version::Sealed
-                | Version::Refused
-                | Version::Trashed
-                | Version::Released
-                | Version::Gone => BTreeMap::new(),
+                Version::Sealed | Version::Refused | Version::Trashed | Version::Released | Version::Gone => {
+                    BTreeMap::new()
+                }
             };
             Ok(Some((row, spread)))
         })
@@ -71,7 +66,10 @@ pub(super) async fn find(
         let directory = cluster.directory().await?;
         let mut by_node = Spread::new();
         for (disks, chunks) in spread {
-            let nodes = disks.iter().filter_map(|disk| directory.disks.get(disk)).map(|disk| disk.node);
+            let nodes = disks
+                .iter()
+                .filter_map(|disk| directory.disks.get(disk))
+                .map(|disk| disk.node);
             *by_node.entry(nodes.collect()).or_default() += chunks;
         }
         published(cluster, &row, &by_node, &directory.holders())
@@ -118,6 +116,12 @@ fn published(
 
 /// Whether less than the promised durability is allowed or in force (P1).
 pub(crate) fn is_reduced(cluster: &Cluster) -> bool {
-    let voters = cluster.group.status().members.iter().filter(|member| member.voter).count();
+    let voters = cluster
+        .group
+        .status()
+        .members
+        .iter()
+        .filter(|member| member.voter)
+        .count();
     cluster.config.durability == Durability::Reduced || voters < 2
 }

@@ -18,8 +18,8 @@ use crate::cluster::core::copy_sets::CopySets;
 use crate::cluster::core::placement::{self, Candidate, Copies, Place, Refusal};
 use crate::cluster::directory::Directory;
 use crate::cluster::leadership::{Leadership, OpenUpload};
-use crate::cluster::store::uploads::{self, Opened};
 use crate::cluster::store::Reply;
+use crate::cluster::store::uploads::{self, Opened};
 use crate::config::Durability;
 
 /// Chunks in one request.
@@ -35,7 +35,9 @@ pub(super) async fn plan_chunks(
     let leadership = cluster.lead()?;
     check(&request)?;
     let upload = UploadId::new(request.upload_id);
-    let open = cluster.open_upload(&leadership, upload, ticket.chunk_bytes).await?;
+    let open = cluster
+        .open_upload(&leadership, upload, ticket.chunk_bytes)
+        .await?;
     let plans = if request.chunks.is_empty() {
         Vec::new()
     } else {
@@ -52,11 +54,16 @@ pub(super) async fn plan_chunks(
 fn check(request: &wire::PlanChunksRequest) -> Result<(), RpcError> {
     let invalid = |message: String| Err(RpcError::new(Kind::Invalid, "E_INVALID", message));
     if request.chunks.len() > CHUNKS_PER_PLAN_MAX {
-        return invalid(format!("at most {CHUNKS_PER_PLAN_MAX} chunks can be planned at once"));
+        return invalid(format!(
+            "at most {CHUNKS_PER_PLAN_MAX} chunks can be planned at once"
+        ));
     }
     for chunk in &request.chunks {
         if chunk.index >= CHUNKS_PER_VERSION_MAX {
-            return invalid(format!("chunk {} is beyond the {CHUNKS_PER_VERSION_MAX} that a version may have", chunk.index));
+            return invalid(format!(
+                "chunk {} is beyond the {CHUNKS_PER_VERSION_MAX} that a version may have",
+                chunk.index
+            ));
         }
         if chunk.avoid_nodes.len() > AVOID_NODES_MAX {
             return invalid(format!("at most {AVOID_NODES_MAX} nodes can be avoided"));
@@ -76,7 +83,9 @@ impl Cluster {
         if let Some(open) = leadership.open_upload(upload) {
             return check_chunk_bytes(open, upload, chunk_bytes);
         }
-        let known = self.read_local(move |connection| uploads::find(connection, upload)).await?;
+        let known = self
+            .read_local(move |connection| uploads::find(connection, upload))
+            .await?;
         let row = match known {
             Some(row) => row,
             None => {

@@ -34,10 +34,16 @@ pub(crate) async fn report_inventory(
     let leadership = cluster.lead()?;
     let invalid = |message: String| RpcError::new(Kind::Invalid, "E_INVALID", message);
     if request.cluster_id.as_ref() != cluster.cluster_id().bytes() {
-        return Err(RpcError::new(Kind::Denied, "E_NOT_A_NODE", "the node belongs to another cluster"));
+        return Err(RpcError::new(
+            Kind::Denied,
+            "E_NOT_A_NODE",
+            "the node belongs to another cluster",
+        ));
     }
     if request.items.len() > ITEMS_PER_REQUEST_MAX {
-        return Err(invalid(format!("at most {ITEMS_PER_REQUEST_MAX} items can be reported at once")));
+        return Err(invalid(format!(
+            "at most {ITEMS_PER_REQUEST_MAX} items can be reported at once"
+        )));
     }
     let items = request
         .items
@@ -55,7 +61,9 @@ pub(crate) async fn report_inventory(
     let undo = cluster.config.timings.mark_undo_window.as_millis();
     let now = cluster.group.now().as_millis();
     let before = ClusterTime::from_millis(now.saturating_sub(undo));
-    let judged = cluster.read(move |connection| judge(connection, &items, before)).await?;
+    let judged = cluster
+        .read(move |connection| judge(connection, &items, before))
+        .await?;
     let node = NodeId::new(request.node_id);
     if !judged.beyond.is_empty() && !judged.stopped {
         stop_reclaim(&cluster, leadership.epoch, node, &judged.beyond).await?;
@@ -121,5 +129,8 @@ async fn stop_reclaim(
         stopped: true,
         reason,
     };
-    cluster.commit(epoch, log::command::Command::SetReclaim(command)).await.map(drop)
+    cluster
+        .commit(epoch, log::command::Command::SetReclaim(command))
+        .await
+        .map(drop)
 }

@@ -35,13 +35,17 @@ pub(super) async fn seal(
     let leadership = cluster.lead()?;
     let upload = UploadId::new(request.upload_id);
     let wait_millis = request.wait_millis;
-    let known = cluster.read_local(move |connection| uploads::find(connection, upload)).await?;
+    let known = cluster
+        .read_local(move |connection| uploads::find(connection, upload))
+        .await?;
     match known.map(|row| row.state) {
         Some(Upload::Sealed) => {}
         Some(Upload::Abandoned) => return Ok(abandoned()),
         Some(Upload::Open) | None => {
             // An empty file has no chunks, so that nothing was planned for it.
-            let open = cluster.open_upload(&leadership, upload, ticket.chunk_bytes).await?;
+            let open = cluster
+                .open_upload(&leadership, upload, ticket.chunk_bytes)
+                .await?;
             match seal_now(&cluster, &leadership, &ticket, open, request).await? {
                 Sealed::Now | Sealed::Before => {}
                 Sealed::Abandoned => return Ok(abandoned()),
@@ -108,7 +112,10 @@ async fn seal_now(
         Judged::Seal(command) => command,
         Judged::NeedChunks(indices) => return Ok(Sealed::NeedChunks(indices)),
     };
-    match cluster.commit(leadership.epoch, log::command::Command::Seal(command)).await? {
+    match cluster
+        .commit(leadership.epoch, log::command::Command::Seal(command))
+        .await?
+    {
         Reply::Sealed(sealed) => {
             if sealed == Sealed::Now {
                 cluster.metrics.sealed.inc();

@@ -74,9 +74,15 @@ fn refusal(cluster: &Cluster, leadership: &Leadership, directory: &Directory) ->
     };
     let (candidates, _) = leadership.candidates(directory);
     if candidates.len() < needed {
-        return format!("{} of the {needed} nodes that a chunk needs can take one", candidates.len());
+        return format!(
+            "{} of the {needed} nodes that a chunk needs can take one",
+            candidates.len()
+        );
     }
-    let roomy = candidates.iter().filter(|one| one.free_bytes >= CHUNK_BYTES_MAX).count();
+    let roomy = candidates
+        .iter()
+        .filter(|one| one.free_bytes >= CHUNK_BYTES_MAX)
+        .count();
     if roomy < needed {
         return "the disks are full".to_owned();
     }
@@ -86,20 +92,19 @@ fn refusal(cluster: &Cluster, leadership: &Leadership, directory: &Directory) ->
 /// Copies on disks that are gone, or on nodes that are given up. A chunk that lost both counts twice.
 fn lost_replicas(directory: &Directory) -> u64 {
     let lost = directory.disks.values().filter(|disk| {
-        let up = directory.nodes.get(&disk.node).is_some_and(|row| match row.state {
-            Node::Joining | Node::Live | Node::Suspect | Node::Draining => true,
-            Node::Dead | Node::Gone => false,
-        });
+        let up = directory
+            .nodes
+            .get(&disk.node)
+            .is_some_and(|row| match row.state {
+                Node::Joining | Node::Live | Node::Suspect | Node::Draining => true,
+                Node::Dead | Node::Gone => false,
+            });
         !disk.present || !up
     });
     lost.map(|disk| disk.replicas).sum()
 }
 
-fn nodes(
-    cluster: &Cluster,
-    directory: &Directory,
-    said: &BTreeMap<NodeId, Said>,
-) -> Vec<wire::NodeStatus> {
+fn nodes(cluster: &Cluster, directory: &Directory, said: &BTreeMap<NodeId, Said>) -> Vec<wire::NodeStatus> {
     let group = cluster.group.status();
     let now = cluster.clock.moment();
     let present = directory.nodes.values().filter(|row| row.state != Node::Gone);
@@ -143,9 +148,7 @@ fn total(directory: &Directory, said: &BTreeMap<NodeId, Said>) -> wire::Load {
         .collect();
     let count = u32::try_from(loads.len()).unwrap_or(u32::MAX).max(1);
     let sum = |field: fn(&NodeLoad) -> u64| loads.iter().map(field).fold(0, u64::saturating_add);
-    let mean = |field: fn(&NodeLoad) -> u32| {
-        loads.iter().map(field).fold(0, u32::saturating_add) / count
-    };
+    let mean = |field: fn(&NodeLoad) -> u32| loads.iter().map(field).fold(0, u32::saturating_add) / count;
     wire::Load {
         cpu_permille: mean(|load| load.cpu_permille),
         memory_permille: mean(|load| load.memory_permille),
@@ -160,7 +163,10 @@ fn total(directory: &Directory, said: &BTreeMap<NodeId, Said>) -> wire::Load {
 fn durability_of_new(cluster: &Cluster, directory: &Directory) -> wire::Durability {
     let holders = directory.holders();
     let live = holders.values().filter(|holder| {
-        directory.nodes.get(&holder.node).is_some_and(|row| row.state.may_be_chosen())
+        directory
+            .nodes
+            .get(&holder.node)
+            .is_some_and(|row| row.state.may_be_chosen())
     });
     let most = durability::of_nodes(live);
     wire::Durability {

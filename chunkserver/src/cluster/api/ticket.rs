@@ -22,7 +22,8 @@ impl Cluster {
             return Err(wrong("an upload"));
         };
         let chunk_bytes = said.chunk_bytes;
-        let fits = chunk_bytes.is_power_of_two() && (CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&chunk_bytes);
+        let fits =
+            chunk_bytes.is_power_of_two() && (CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&chunk_bytes);
         if said.upload_id != upload || said.cluster_id.as_ref() != self.cluster_id().bytes() || !fits {
             return Err(wrong(&format!("upload {upload} at this cluster")));
         }
@@ -72,5 +73,9 @@ impl Cluster {
 }
 
 fn wrong(expected: &str) -> RpcError {
-    RpcError::new(Kind::Denied, "E_TICKET_PURPOSE", format!("the ticket is not for {expected}"))
+    RpcError::new(
+        Kind::Denied,
+        "E_TICKET_PURPOSE",
+        format!("the ticket is not for {expected}"),
+    )
 }

@@ -33,7 +33,10 @@ async fn look(cluster: &Cluster, leadership: &Leadership, patience: Patience) ->
     if due.is_empty() {
         return Ok(());
     }
-    let moves = due.iter().filter_map(|(node, event)| to_wire(*node, *event)).collect();
+    let moves = due
+        .iter()
+        .filter_map(|(node, event)| to_wire(*node, *event))
+        .collect();
     cluster
         .commit(leadership.epoch, C::MoveNodes(MoveNodes { moves }))
         .await?;

@@ -149,7 +149,10 @@ async fn ask(
         generation: GENERATION,
         epoch: leadership.epoch.get(),
         items: items.collect(),
-        outcomes_recorded: acknowledged.iter().map(|version| version.upload().get()).collect(),
+        outcomes_recorded: acknowledged
+            .iter()
+            .map(|version| version.upload().get())
+            .collect(),
     };
     let reply = cluster.supernodes.publish(&request).await?;
     let in_order = reply.outcomes.len() == request.items.len()
@@ -186,7 +189,10 @@ async fn record(
     };
     let command = log::command::Command::PublishOutcomes(command);
     if let Reply::Outcomes(contradictions @ 1..) = cluster.commit(leadership.epoch, command).await? {
-        tracing::error!(contradictions, "the names layer contradicts what this cluster has recorded");
+        tracing::error!(
+            contradictions,
+            "the names layer contradicts what this cluster has recorded"
+        );
     }
     for version in decided {
         cluster.outcomes.decided(version);
@@ -195,7 +201,11 @@ async fn record(
         leadership.reclaimable.notify_one();
     }
     let count = |outcome: &str, count: usize| {
-        cluster.metrics.outcomes.with_label_values(&[outcome]).inc_by(count as u64);
+        cluster
+            .metrics
+            .outcomes
+            .with_label_values(&[outcome])
+            .inc_by(count as u64);
     };
     count("published", published);
     count("refused", refused);

@@ -46,8 +46,8 @@ async fn round(cluster: &Cluster, leadership: &Leadership) -> Result<bool, RpcEr
     if stopped.is_some() {
         return Ok(false);
     }
-    let more = to_mark.len() == VERSIONS_PER_ROUND_MAX as usize
-        || to_judge.len() == CHUNKS_PER_COMMAND_MAX as usize;
+    let more =
+        to_mark.len() == VERSIONS_PER_ROUND_MAX as usize || to_judge.len() == CHUNKS_PER_COMMAND_MAX as usize;
     let mut marked = Reclaimed::default();
     for version in to_mark {
         let command = MarkVersion {
@@ -60,7 +60,10 @@ async fn round(cluster: &Cluster, leadership: &Leadership) -> Result<bool, RpcEr
     }
     if !to_judge.is_empty() {
         let command = DoomChunks {
-            attempts: to_judge.iter().map(|attempt| attempt.to_bytes().to_vec().into()).collect(),
+            attempts: to_judge
+                .iter()
+                .map(|attempt| attempt.to_bytes().to_vec().into())
+                .collect(),
             drop_delay_millis: cluster.config.timings.drop_delay.as_millis(),
         };
         let done = step(cluster, leadership, C::DoomChunks(command)).await?;

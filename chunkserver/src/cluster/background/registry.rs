@@ -75,14 +75,18 @@ async fn round(cluster: &Cluster, leadership: &Leadership) -> Result<bool, RpcEr
         .iter()
         .map(|key| VerifyingKey::new(common::ids::KeyId::new(key.key_id), key.key.to_vec()))
         .collect();
-    cluster.names.learn(ClusterTime::from_millis(reply.names_time_millis), keys);
+    cluster
+        .names
+        .learn(ClusterTime::from_millis(reply.names_time_millis), keys);
     let released = !reply.releases.is_empty();
     release(cluster, leadership, reply.releases).await?;
     if !reply.abandoned_recorded.is_empty() {
         let command = log::AbandonsReported {
             upload_ids: reply.abandoned_recorded,
         };
-        cluster.commit(leadership.epoch, C::AbandonsReported(command)).await?;
+        cluster
+            .commit(leadership.epoch, C::AbandonsReported(command))
+            .await?;
     }
     abort(cluster, leadership, reply.aborted_uploads).await?;
     Ok(released)
@@ -102,9 +106,15 @@ async fn release(
         let command = log::ReleaseVersions {
             releases: releases.collect(),
         };
-        let reply = cluster.commit(leadership.epoch, C::ReleaseVersions(command)).await?;
+        let reply = cluster
+            .commit(leadership.epoch, C::ReleaseVersions(command))
+            .await?;
         if let Reply::Released(done) = reply {
-            tracing::debug!(recorded = done.recorded, unknown = done.unknown, "releases recorded");
+            tracing::debug!(
+                recorded = done.recorded,
+                unknown = done.unknown,
+                "releases recorded"
+            );
             if done.contradictions > 0 {
                 tracing::error!(
                     contradictions = done.contradictions,
@@ -136,7 +146,10 @@ async fn abort(cluster: &Cluster, leadership: &Leadership, aborted: Vec<u64>) ->
             Ok(sealed)
         })
         .await?;
-    let open: Vec<UploadId> = uploads.into_iter().filter(|upload| !sealed.contains(upload)).collect();
+    let open: Vec<UploadId> = uploads
+        .into_iter()
+        .filter(|upload| !sealed.contains(upload))
+        .collect();
     if open.is_empty() {
         return Ok(());
     }
@@ -144,7 +157,9 @@ async fn abort(cluster: &Cluster, leadership: &Leadership, aborted: Vec<u64>) ->
         upload_ids: open.iter().map(|upload| upload.get()).collect(),
         silent_since_millis: 0,
     };
-    cluster.commit(leadership.epoch, C::AbandonUploads(command)).await?;
+    cluster
+        .commit(leadership.epoch, C::AbandonUploads(command))
+        .await?;
     for upload in open {
         leadership.ended(upload);
         cluster.metrics.abandoned.inc();

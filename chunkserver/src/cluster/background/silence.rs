@@ -66,7 +66,9 @@ async fn abandon(cluster: &Cluster, leadership: &Leadership) -> Result<(), RpcEr
         upload_ids: silent.iter().map(|upload| upload.get()).collect(),
         silent_since_millis: since,
     };
-    let reply = cluster.commit(leadership.epoch, C::AbandonUploads(command)).await?;
+    let reply = cluster
+        .commit(leadership.epoch, C::AbandonUploads(command))
+        .await?;
     if let Reply::Abandoned(states) = reply {
         for (upload, _) in states.iter().filter(|(_, state)| *state == Upload::Abandoned) {
             tracing::info!(%upload, "upload abandoned: its client was silent for too long");
@@ -81,7 +83,9 @@ async fn forget(cluster: &Cluster, leadership: &Leadership) -> Result<(), RpcErr
     let memory = cluster.config.timings.upload_memory.as_millis();
     let before = cluster.group.now().as_millis().saturating_sub(memory);
     let time = ClusterTime::from_millis(before);
-    let due = cluster.read_local(move |connection| uploads::any_ended_before(connection, time)).await?;
+    let due = cluster
+        .read_local(move |connection| uploads::any_ended_before(connection, time))
+        .await?;
     if !due {
         return Ok(());
     }
@@ -89,5 +93,8 @@ async fn forget(cluster: &Cluster, leadership: &Leadership) -> Result<(), RpcErr
         ended_before_millis: before,
         uploads_max: UPLOADS_PER_COMMAND_MAX as u32,
     };
-    cluster.commit(leadership.epoch, C::ForgetUploads(command)).await.map(drop)
+    cluster
+        .commit(leadership.epoch, C::ForgetUploads(command))
+        .await
+        .map(drop)
 }

@@ -73,7 +73,9 @@ pub fn ended(connection: &Connection, number: UploadNumber) -> rusqlite::Result<
         .prepare_cached("SELECT ended_millis FROM uploads WHERE number = ?1")?
         .query_row([to_sql(number.get())], |row| row.get(0))
         .optional()?;
-    Ok(ended.flatten().map(|millis| ClusterTime::from_millis(from_sql(millis))))
+    Ok(ended
+        .flatten()
+        .map(|millis| ClusterTime::from_millis(from_sql(millis))))
 }
 
 /// Open uploads not heard from since `before`, the most silent first.
