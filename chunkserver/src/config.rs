@@ -9,6 +9,9 @@ use std::time::Duration;
 use common::units::{ByteCount, Span};
 use serde::{Deserialize, Serialize};
 
+use crate::store::config::StoreConfig;
+use crate::transfer::settings::DataPlaneSettings;
+
 /// The longest a [`proto::files::v1::SealRequest`] may wait for an outcome.
 pub const SEAL_WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -44,6 +47,12 @@ pub struct Config {
     pub supernodes: Vec<String>,
     /// Whether an upload may be acknowledged with fewer than two copies.
     pub durability: Durability,
+    /// Address of an HTTP server for Prometheus (`/metrics`, plain text, no names or contents); empty: none.
+    pub metrics: String,
+    /// Where and how chunks are kept.
+    pub store: StoreConfig,
+    /// Bounds and deadlines of the bulk data plane.
+    pub data_plane: DataPlaneSettings,
     /// Periods and deadlines.
     pub timings: Timings,
     /// Bounds (P10).
@@ -70,10 +79,16 @@ pub enum Durability {
     Reduced,
 }
 
-/// Periods and deadlines. Those of the cluster log are in cluster time.
+/// Periods and deadlines. Those that say so are in cluster time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timings {
+    /// Leader of the Raft group to its members.
+    pub raft_heartbeat: Span,
+    /// A member that hears no leader asks for votes after a random time from this...
+    pub election_min: Span,
+    /// ...up to this.
+    pub election_max: Span,
     /// Node to leader.
     pub heartbeat_period: Span,
     /// Leader to supernodes.
@@ -140,6 +155,9 @@ impl Default for Config {
             voters: 3,
             supernodes: Vec::new(),
             durability: Durability::Full,
+            metrics: String::new(),
+            store: StoreConfig::default(),
+            data_plane: DataPlaneSettings::default(),
             timings: Timings::default(),
             limits: Limits::default(),
         }
@@ -149,6 +167,9 @@ impl Default for Config {
 impl Default for Timings {
     fn default() -> Self {
         Self {
+            raft_heartbeat: Span::millis(200),
+            election_min: Span::seconds(1),
+            election_max: Span::seconds(2),
             heartbeat_period: Span::millis(500),
             registry_period: Span::seconds(1),
             suspect_after: Span::seconds(2),
@@ -227,6 +248,12 @@ impl Config {
                 "voters",
                 "one voter is no majority of anything: use 3, or say `durability: reduced`",
             );
+        }
+        if let Err(error) = self.store.validate() {
+            return refuse("store", &error.to_string());
+        }
+        if let Err((key, reason)) = self.data_plane.validate() {
+            return refuse("data_plane", &format!("{key} {reason}"));
         }
         self.timings.validate()?;
         self.limits.validate()
@@ -321,7 +348,15 @@ mod tests {
     use super::*;
 
     fn usable() -> Config {
+        let store = StoreConfig {
+            directories: vec![crate::store::config::DirectoryConfig {
+                path: "/tmp/a/chunks".into(),
+                capacity_bytes: None,
+            }],
+            ..StoreConfig::default()
+        };
         Config {
+            store,
             node: "a1".to_owned(),
             data_dir: "/tmp/a".into(),
             identity_dir: "/tmp/i".into(),

@@ -19,7 +19,7 @@ use proto::nodes::v1 as wire;
 use proto::ticket::VerifyingKey;
 
 use super::load::LoadView;
-use super::{Learned, LeaderLink};
+use super::{LeaderLink, Learned};
 use crate::cluster::Cluster;
 use crate::cluster::api::heartbeat::REPORTS_PER_REQUEST_MAX;
 use crate::store::Store;
@@ -63,7 +63,11 @@ pub(crate) async fn run(beat: Beat, shutdown: Shutdown) {
     let mut status = beat.cluster.group.watch();
     let mut failing = false;
     while !shutdown.is_triggered() {
-        let leader = status.borrow_and_update().leader.as_ref().map(|leader| leader.node_id);
+        let leader = status
+            .borrow_and_update()
+            .leader
+            .as_ref()
+            .map(|leader| leader.node_id);
         let pause = match one(&beat, &mut unreported).await {
             Ok(true) => Duration::ZERO,
             Ok(false) => period,
@@ -80,7 +84,11 @@ pub(crate) async fn run(beat: Beat, shutdown: Shutdown) {
         failing = false;
         let new_leader = async {
             while status.changed().await.is_ok() {
-                let now = status.borrow_and_update().leader.as_ref().map(|leader| leader.node_id);
+                let now = status
+                    .borrow_and_update()
+                    .leader
+                    .as_ref()
+                    .map(|leader| leader.node_id);
                 if now.is_some() && now != leader {
                     return;
                 }
@@ -121,8 +129,14 @@ async fn one(beat: &Beat, unreported: &mut Unreported) -> Result<bool, RpcError>
 }
 
 fn collect_suspects(beat: &Beat, unreported: &mut Unreported) {
-    let found = beat.store.suspects(SUSPECTS_MAX).into_iter().map(|item| item.attempt);
-    let fresh: Vec<AttemptId> = found.filter(|attempt| !unreported.said.contains(attempt)).collect();
+    let found = beat
+        .store
+        .suspects(SUSPECTS_MAX)
+        .into_iter()
+        .map(|item| item.attempt);
+    let fresh: Vec<AttemptId> = found
+        .filter(|attempt| !unreported.said.contains(attempt))
+        .collect();
     unreported.suspect.extend(fresh);
 }
 
@@ -152,7 +166,13 @@ fn request(beat: &Beat, unreported: &Unreported) -> wire::HeartbeatRequest {
             memory_permille: beat.load.memory_permille(),
             capacity_bytes: sum(|disk| disk.capacity_bytes),
             used_bytes: sum(|disk| disk.used_bytes),
-            free_bytes: sum(|disk| if disk.refuses_because.is_empty() { disk.free_bytes } else { 0 }),
+            free_bytes: sum(|disk| {
+                if disk.refuses_because.is_empty() {
+                    disk.free_bytes
+                } else {
+                    0
+                }
+            }),
             in_flight_bytes: u64::try_from(beat.in_flight_bytes.get()).unwrap_or(0),
         }),
         disks,

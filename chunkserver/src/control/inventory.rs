@@ -49,7 +49,9 @@ async fn report_all(reporter: &Reporter) -> Result<usize, RpcError> {
     for disk in reporter.store.usage() {
         let mut after: Option<AttemptId> = None;
         loop {
-            let page = reporter.store.inventory(Some(disk.disk), after, ITEMS_PER_REQUEST_MAX);
+            let page = reporter
+                .store
+                .inventory(Some(disk.disk), after, ITEMS_PER_REQUEST_MAX);
             let Some(last) = page.last() else {
                 break;
             };
@@ -115,7 +117,11 @@ async fn obey(reporter: &Reporter, reply: &wire::InventoryReply) -> Result<(), R
         RpcError::new(Kind::Retry, "E_STORE", format!("cannot drop: {error}"))
     };
     reporter.store.raise_epoch(epoch).await.map_err(refused)?;
-    reporter.store.drop_attempts(epoch, &orders).await.map_err(refused)?;
+    reporter
+        .store
+        .drop_attempts(epoch, &orders)
+        .await
+        .map_err(refused)?;
     tracing::info!(attempts = orders.len(), %epoch, "known dead, dropped");
     Ok(())
 }

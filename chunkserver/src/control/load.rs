@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use common::shutdown::Shutdown;
 use common::time::Clock;
 use sysinfo::{MemoryRefreshKind, System};
 
@@ -31,16 +32,16 @@ impl LoadView {
     }
 }
 
-/// Samples until the task is dropped.
-pub(crate) async fn run(view: LoadView, clock: Clock) {
+/// Samples until `shutdown` is given.
+pub(crate) async fn run(view: LoadView, clock: Clock, shutdown: Shutdown) {
     let mut system = match System::new() {
         Ok(system) => system,
         Err(error) => {
             tracing::error!(%error, "cannot sample the machine's load");
-            return;
+            return shutdown.triggered().await;
         }
     };
-    loop {
+    while !shutdown.is_triggered() {
         let view = view.clone();
         let sampled = tokio::task::spawn_blocking(move || {
             sample(&mut system, &view);
@@ -50,10 +51,10 @@ pub(crate) async fn run(view: LoadView, clock: Clock) {
             Ok(back) => system = back,
             Err(error) => {
                 tracing::error!(%error, "cannot sample the machine's load any more");
-                return;
+                return shutdown.triggered().await;
             }
         }
-        clock.sleep(PERIOD).await;
+        shutdown.guard(clock.sleep(PERIOD)).await;
     }
 }
 

@@ -15,6 +15,7 @@ mod names_view;
 
 mod link;
 
+pub(crate) mod exposition;
 pub(crate) mod heartbeat;
 pub(crate) mod inventory;
 pub(crate) mod load;
