@@ -9,6 +9,9 @@ use std::time::Duration;
 use common::units::{ByteCount, Span};
 use serde::{Deserialize, Serialize};
 
+use crate::store::config::StoreConfig;
+use crate::transfer::settings::DataPlaneSettings;
+
 /// The longest a [`proto::files::v1::SealRequest`] may wait for an outcome.
 pub const SEAL_WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -44,6 +47,12 @@ pub struct Config {
     pub supernodes: Vec<String>,
     /// Whether an upload may be acknowledged with fewer than two copies.
     pub durability: Durability,
+    /// Address of an HTTP server for Prometheus (`/metrics`, plain text, no names or contents); empty: none.
+    pub metrics: String,
+    /// Where and how chunks are kept.
+    pub store: StoreConfig,
+    /// Bounds and deadlines of the bulk data plane.
+    pub data_plane: DataPlaneSettings,
     /// Periods and deadlines.
     pub timings: Timings,
     /// Bounds (P10).
@@ -70,10 +79,16 @@ pub enum Durability {
     Reduced,
 }
 
-/// Periods and deadlines. Those of the cluster log are in cluster time.
+/// Periods and deadlines. Those that say so are in cluster time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timings {
+    /// Leader of the Raft group to its members.
+    pub raft_heartbeat: Span,
+    /// A member that hears no leader asks for votes after a random time from this...
+    pub election_min: Span,
+    /// ...up to this.
+    pub election_max: Span,
     /// Node to leader.
     pub heartbeat_period: Span,
     /// Leader to supernodes.
@@ -90,6 +105,8 @@ pub struct Timings {
     pub mark_undo_window: Span,
     /// From doom to the first order to drop; at least the lifetime of a grant, so that long reads end (cluster time).
     pub drop_delay: Span,
+    /// How long an upload that owns nothing any more is remembered, so that a late request finds its end (cluster time).
+    pub upload_memory: Span,
     /// How often the leader looks for what can be reclaimed.
     pub reclaim_period: Span,
     /// How often a node reports all that its disks hold.
@@ -138,6 +155,9 @@ impl Default for Config {
             voters: 3,
             supernodes: Vec::new(),
             durability: Durability::Full,
+            metrics: String::new(),
+            store: StoreConfig::default(),
+            data_plane: DataPlaneSettings::default(),
             timings: Timings::default(),
             limits: Limits::default(),
         }
@@ -147,6 +167,9 @@ impl Default for Config {
 impl Default for Timings {
     fn default() -> Self {
         Self {
+            raft_heartbeat: Span::millis(200),
+            election_min: Span::seconds(1),
+            election_max: Span::seconds(2),
             heartbeat_period: Span::millis(500),
             registry_period: Span::seconds(1),
             suspect_after: Span::seconds(2),
@@ -155,6 +178,7 @@ impl Default for Timings {
             grant_lifetime: Span::seconds(120),
             mark_undo_window: Span::seconds(600),
             drop_delay: Span::seconds(150),
+            upload_memory: Span::seconds(7 * 86_400),
             reclaim_period: Span::seconds(5),
             inventory_period: Span::seconds(600),
             inventory_delay: Span::seconds(20),
@@ -224,6 +248,12 @@ impl Config {
                 "voters",
                 "one voter is no majority of anything: use 3, or say `durability: reduced`",
             );
+        }
+        if let Err(error) = self.store.validate() {
+            return refuse("store", &error.to_string());
+        }
+        if let Err((key, reason)) = self.data_plane.validate() {
+            return refuse("data_plane", &format!("{key} {reason}"));
         }
         self.timings.validate()?;
         self.limits.validate()
@@ -318,7 +348,15 @@ mod tests {
     use super::*;
 
     fn usable() -> Config {
+        let store = StoreConfig {
+            directories: vec![crate::store::config::DirectoryConfig {
+                path: "/tmp/a/chunks".into(),
+                capacity_bytes: None,
+            }],
+            ..StoreConfig::default()
+        };
         Config {
+            store,
             node: "a1".to_owned(),
             data_dir: "/tmp/a".into(),
             identity_dir: "/tmp/i".into(),

@@ -23,4 +23,4 @@ pub mod metrics;
 mod run;
 
 pub use config::Config;
-pub use run::{Error, Seams};
+pub use run::{Error, Seams, run};

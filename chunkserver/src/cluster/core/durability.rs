@@ -28,19 +28,21 @@ pub struct Durability {
     pub zones: u32,
 }
 
+/// Sets of nodes, and how many chunks have their copies on exactly these.
+pub type Spread = BTreeMap<BTreeSet<NodeId>, u32>;
+
 /// How many chunks each node holds, and the least that any chunk has. A version without chunks has what `target` copies
 /// would have: nothing of it can be lost.
 pub fn of_chunks(
-    chunks: &[Vec<NodeId>],
+    spread: &Spread,
     holders: &BTreeMap<NodeId, Holder>,
     target: u32,
 ) -> (Durability, BTreeMap<NodeId, u32>) {
     let mut places: BTreeMap<NodeId, u32> = BTreeMap::new();
     let mut least: Option<Durability> = None;
-    for nodes in chunks {
-        let nodes: BTreeSet<NodeId> = nodes.iter().copied().collect();
-        for node in &nodes {
-            *places.entry(*node).or_default() += 1;
+    for (nodes, chunks) in spread {
+        for node in nodes {
+            *places.entry(*node).or_default() += chunks;
         }
         let here = of_nodes(nodes.iter().filter_map(|node| holders.get(node)));
         least = Some(match least {
@@ -94,15 +96,18 @@ mod tests {
             })
             .collect();
         let node = NodeId::new;
-        let chunks = [vec![node(1), node(2)], vec![node(2), node(3)]];
-        let (least, places) = of_chunks(&chunks, &holders, 2);
+        let spread = Spread::from([
+            (BTreeSet::from([node(1), node(2)]), 4),
+            (BTreeSet::from([node(2), node(3)]), 1),
+        ]);
+        let (least, places) = of_chunks(&spread, &holders, 2);
         let expected = Durability {
             copies: 2,
             hosts: 1,
             zones: 1,
         };
         assert_eq!(least, expected);
-        assert_eq!(places[&node(2)], 2);
-        assert_eq!(of_chunks(&[], &holders, 2).0.copies, 2);
+        assert_eq!(places[&node(2)], 5);
+        assert_eq!(of_chunks(&Spread::new(), &holders, 2).0.copies, 2);
     }
 }

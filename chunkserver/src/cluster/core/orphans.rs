@@ -25,7 +25,7 @@ pub struct Known {
     pub version: VersionId,
     /// Where it stands.
     pub state: Upload,
-    /// When it was last heard from or, if it was abandoned, when that was.
+    /// When it ended; of an open one, when it was last heard from.
     pub since: ClusterTime,
 }
 

@@ -1,5 +1,7 @@
 //! Reading manifests: a version's chunks in order, and the copies of each.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use common::ids::{AttemptId, Digest, VersionId};
 use common::lifecycle::Chunk;
 use common::time::ClusterTime;
@@ -90,4 +92,31 @@ pub fn placed(
             })
         })
         .collect()
+}
+
+/// How the chunks of `version` are spread: the disks of stored copies, and how many chunks have exactly these.
+pub fn spread(connection: &Connection, version: VersionId) -> rusqlite::Result<BTreeMap<BTreeSet<i64>, u32>> {
+    let mut query = connection.prepare_cached(
+        "SELECT m.idx, r.disk FROM manifest m LEFT JOIN replicas r ON r.attempt = m.attempt AND r.state = 2
+         WHERE m.version = ?1 ORDER BY m.idx, r.disk",
+    )?;
+    let mut rows = query.query([to_sql(version.get())])?;
+    let mut spread: BTreeMap<BTreeSet<i64>, u32> = BTreeMap::new();
+    let mut current: Option<(u32, BTreeSet<i64>)> = None;
+    while let Some(row) = rows.next()? {
+        let (index, disk): (u32, Option<i64>) = (row.get(0)?, row.get(1)?);
+        match &mut current {
+            Some((at, disks)) if *at == index => disks.extend(disk),
+            _ => {
+                let finished = current.replace((index, disk.into_iter().collect()));
+                if let Some((_, disks)) = finished {
+                    *spread.entry(disks).or_default() += 1;
+                }
+            }
+        }
+    }
+    if let Some((_, disks)) = current {
+        *spread.entry(disks).or_default() += 1;
+    }
+    Ok(spread)
 }

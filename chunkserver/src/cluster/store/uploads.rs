@@ -67,6 +67,17 @@ pub fn find_number(connection: &Connection, number: UploadNumber) -> rusqlite::R
         .optional()
 }
 
+/// When the upload with this number came to own nothing any more; `None` while it does, or if it is not known.
+pub fn ended(connection: &Connection, number: UploadNumber) -> rusqlite::Result<Option<ClusterTime>> {
+    let ended: Option<Option<i64>> = connection
+        .prepare_cached("SELECT ended_millis FROM uploads WHERE number = ?1")?
+        .query_row([to_sql(number.get())], |row| row.get(0))
+        .optional()?;
+    Ok(ended
+        .flatten()
+        .map(|millis| ClusterTime::from_millis(from_sql(millis))))
+}
+
 /// Open uploads not heard from since `before`, the most silent first.
 pub fn silent(connection: &Connection, before: ClusterTime, limit: u32) -> rusqlite::Result<Vec<UploadId>> {
     connection
@@ -76,6 +87,15 @@ pub fn silent(connection: &Connection, before: ClusterTime, limit: u32) -> rusql
         )?
         .query_map(params![to_sql(before.as_millis()), limit], upload_id)?
         .collect()
+}
+
+/// Whether an upload ended before `time` and is still remembered.
+pub fn any_ended_before(connection: &Connection, time: ClusterTime) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM uploads WHERE ended_millis IS NOT NULL AND ended_millis <= ?1)",
+        )?
+        .query_row([to_sql(time.as_millis())], |row| row.get(0))
 }
 
 /// Uploads abandoned here of which the names layer may not know, in order.

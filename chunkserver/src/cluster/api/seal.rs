@@ -1,0 +1,193 @@
+//! `Seal`: fixes an upload's content, has it published, and waits for the outcome.
+//!
+//! Invariant: what is answered as published or refused is committed in this cluster's log; whatever else happens, the
+//! request can be repeated, here or at the next leader, and finds what was recorded (P4).
+
+use std::sync::Arc;
+
+use common::error::Kind;
+use common::ids::{Digest, DiskId, NodeId, UploadId};
+use common::lifecycle::Upload;
+use prost::Message;
+use proto::bulk::receipt::Receipt;
+use proto::cluster_log::v1 as log;
+use proto::error::RpcError;
+use proto::files::v1 as wire;
+use proto::ticket::v1::Upload as UploadTicket;
+use proto::{CHUNKS_PER_VERSION_MAX, CONTROL_MESSAGE_BYTES_MAX};
+
+use super::outcome;
+use crate::cluster::Cluster;
+use crate::cluster::core::seal::{self as core, Claim, Terms, Verdict};
+use crate::cluster::leadership::{Leadership, OpenUpload};
+use crate::cluster::store::seal::Sealed;
+use crate::cluster::store::{Reply, uploads};
+use crate::config::Durability;
+
+/// Copies on one chunk's receipt.
+const COPIES_MAX: usize = 8;
+
+pub(super) async fn seal(
+    cluster: Arc<Cluster>,
+    request: wire::SealRequest,
+) -> Result<wire::SealReply, RpcError> {
+    let ticket = cluster.upload_ticket(&request.ticket, request.upload_id)?;
+    let leadership = cluster.lead()?;
+    let upload = UploadId::new(request.upload_id);
+    let wait_millis = request.wait_millis;
+    let known = cluster
+        .read_local(move |connection| uploads::find(connection, upload))
+        .await?;
+    match known.map(|row| row.state) {
+        Some(Upload::Sealed) => {}
+        Some(Upload::Abandoned) => return Ok(abandoned()),
+        Some(Upload::Open) | None => {
+            // An empty file has no chunks, so that nothing was planned for it.
+            let open = cluster
+                .open_upload(&leadership, upload, ticket.chunk_bytes)
+                .await?;
+            match seal_now(&cluster, &leadership, &ticket, open, request).await? {
+                Sealed::Now | Sealed::Before => {}
+                Sealed::Abandoned => return Ok(abandoned()),
+                Sealed::NeedChunks(indices) => return Ok(need(indices)),
+                Sealed::Unknown | Sealed::Malformed => {
+                    let message = format!("upload {upload} could not be sealed: the log knows it otherwise");
+                    return Err(RpcError::new(Kind::Fatal, "E_SEAL", message));
+                }
+            }
+            leadership.ended(upload);
+            leadership.sealed.notify_one();
+        }
+    }
+    outcome::wait(&cluster, upload.version(), wait_millis).await
+}
+
+fn abandoned() -> wire::SealReply {
+    wire::SealReply {
+        outcome: Some(wire::seal_reply::Outcome::Abandoned(wire::Abandoned {})),
+    }
+}
+
+fn need(indices: Vec<u32>) -> wire::SealReply {
+    wire::SealReply {
+        outcome: Some(wire::seal_reply::Outcome::Need(wire::NeedChunks { indices })),
+    }
+}
+
+async fn seal_now(
+    cluster: &Arc<Cluster>,
+    leadership: &Leadership,
+    ticket: &UploadTicket,
+    open: OpenUpload,
+    request: wire::SealRequest,
+) -> Result<Sealed, RpcError> {
+    if request.receipts.len() > CHUNKS_PER_VERSION_MAX as usize {
+        let message = format!("a version may have at most {CHUNKS_PER_VERSION_MAX} chunks");
+        return Err(RpcError::new(Kind::Invalid, "E_TOO_MANY_CHUNKS", message));
+    }
+    let disks = cluster.directory().await?.disks_for_seal();
+    let keys = leadership.keys();
+    let size_max = ticket.size_max;
+    let copies_min = match cluster.config.durability {
+        Durability::Full => 2,
+        Durability::Reduced => 1,
+    };
+    let modified_wall_millis = cluster.clock.wall().as_millis();
+    // Two MACs per chunk: large uploads take a while.
+    let judged = cluster
+        .compute(move || {
+            let terms = Terms {
+                number: open.number,
+                version: UploadId::new(request.upload_id).version(),
+                chunk_bytes: open.chunk_bytes,
+                size_max,
+                copies_min,
+                keys: &keys,
+                disks: &disks,
+            };
+            judge(&terms, &request, modified_wall_millis)
+        })
+        .await??;
+    let command = match judged {
+        Judged::Seal(command) => command,
+        Judged::NeedChunks(indices) => return Ok(Sealed::NeedChunks(indices)),
+    };
+    match cluster
+        .commit(leadership.epoch, log::command::Command::Seal(command))
+        .await?
+    {
+        Reply::Sealed(sealed) => {
+            if sealed == Sealed::Now {
+                cluster.metrics.sealed.inc();
+            }
+            Ok(sealed)
+        }
+        _ => Ok(Sealed::Unknown),
+    }
+}
+
+enum Judged {
+    Seal(log::Seal),
+    NeedChunks(Vec<u32>),
+}
+
+fn judge(
+    terms: &Terms<'_>,
+    request: &wire::SealRequest,
+    modified_wall_millis: u64,
+) -> Result<Judged, RpcError> {
+    let invalid = |message: String| RpcError::new(Kind::Invalid, "E_INVALID", message);
+    let receipts = request
+        .receipts
+        .iter()
+        .map(Receipt::try_from)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| invalid(error.to_string()))?;
+    if receipts.iter().any(|receipt| receipt.copies.len() > COPIES_MAX) {
+        return Err(invalid(format!("a receipt may name at most {COPIES_MAX} copies")));
+    }
+    let digest = Digest::try_from(request.digest.as_ref()).map_err(|error| invalid(error.to_string()))?;
+    let claim = Claim {
+        receipts: &receipts,
+        size: request.size,
+        digest,
+    };
+    let verdict = core::judge(terms, &claim)
+        .map_err(|refusal| RpcError::new(refusal.kind(), refusal.code(), refusal.to_string()))?;
+    let copies = match verdict {
+        Verdict::NeedChunks(indices) => return Ok(Judged::NeedChunks(indices)),
+        Verdict::Sealable(copies) => copies,
+    };
+    let command = log::Seal {
+        upload_id: request.upload_id,
+        upload_number: terms.number.get(),
+        size: request.size,
+        digest: request.digest.clone(),
+        modified_wall_millis,
+        chunks: receipts
+            .iter()
+            .zip(&copies)
+            .map(|(receipt, copies)| sealed_chunk(receipt, copies))
+            .collect(),
+    };
+    if command.encoded_len() > CONTROL_MESSAGE_BYTES_MAX / 2 {
+        return Err(invalid("the manifest is too large".to_owned()));
+    }
+    Ok(Judged::Seal(command))
+}
+
+fn sealed_chunk(receipt: &Receipt, copies: &[(NodeId, DiskId)]) -> log::SealedChunk {
+    let said = &receipt.statement;
+    log::SealedChunk {
+        attempt: said.attempt.to_bytes().to_vec().into(),
+        length: said.length,
+        digest: said.digest.bytes().to_vec().into(),
+        copies: copies
+            .iter()
+            .map(|(node, disk)| log::Copy {
+                node_id: node.get(),
+                disk_id: disk.bytes().to_vec().into(),
+            })
+            .collect(),
+    }
+}

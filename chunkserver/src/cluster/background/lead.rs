@@ -1,0 +1,108 @@
+//! Begins and ends leadership at this member.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::ids::Epoch;
+use common::shutdown::Shutdown;
+use consensus::GroupStatus;
+use proto::error::RpcError;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::{keys, presence, publish, reclaim, registry, silence};
+use crate::cluster::Cluster;
+use crate::cluster::leadership::Leadership;
+use crate::cluster::store;
+
+/// Pause after a leadership that could not begin.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Runs until `shutdown` is given.
+pub(crate) async fn run(cluster: Arc<Cluster>, shutdown: Shutdown) {
+    let mut status = cluster.group.watch();
+    while let Some(Some(epoch)) = shutdown.guard(next_epoch(&mut status)).await {
+        match begin(&cluster, epoch, &shutdown).await {
+            Ok(leadership) => {
+                shutdown.guard(hold(&cluster, &leadership, &mut status)).await;
+                leadership.over.trigger();
+                cluster.set_leadership(None);
+                cluster.metrics.leads.set(0);
+                tracing::info!(%epoch, "no longer leading the cluster");
+            }
+            Err(error) => {
+                tracing::warn!(%epoch, %error, "cannot begin to lead");
+                shutdown.guard(cluster.clock.sleep(RETRY_PAUSE)).await;
+            }
+        }
+    }
+}
+
+/// The epoch that this member leads in, once it does; `None` when the group has ended.
+async fn next_epoch(status: &mut watch::Receiver<GroupStatus>) -> Option<Epoch> {
+    loop {
+        if let Some(epoch) = status.borrow_and_update().epoch {
+            return Some(epoch);
+        }
+        status.changed().await.ok()?;
+    }
+}
+
+async fn begin(
+    cluster: &Arc<Cluster>,
+    epoch: Epoch,
+    shutdown: &Shutdown,
+) -> Result<Arc<Leadership>, RpcError> {
+    let rows = cluster.read_local(store::keys::all).await?;
+    let usable = store::keys::usable(&rows);
+    let leadership = Leadership::new(epoch, cluster.clock.moment(), shutdown.child(), usable);
+    let leadership = Arc::new(leadership);
+    if rows.is_empty() {
+        keys::rotate(cluster, &leadership).await?;
+    }
+    cluster.directory.changed();
+    cluster.set_leadership(Some(Arc::clone(&leadership)));
+    cluster.metrics.leads.set(1);
+    tracing::info!(%epoch, "leading the cluster");
+    Ok(leadership)
+}
+
+/// Runs the leader's loops for as long as the epoch lasts.
+async fn hold(
+    cluster: &Arc<Cluster>,
+    leadership: &Arc<Leadership>,
+    status: &mut watch::Receiver<GroupStatus>,
+) {
+    let mut loops = JoinSet::new();
+    let over = &leadership.over;
+    let parts = || (Arc::clone(cluster), Arc::clone(leadership));
+    start(&mut loops, over, parts(), publish::run);
+    start(&mut loops, over, parts(), registry::run);
+    start(&mut loops, over, parts(), presence::run);
+    start(&mut loops, over, parts(), reclaim::run);
+    start(&mut loops, over, parts(), silence::run);
+    start(&mut loops, over, parts(), keys::run);
+    while status.borrow_and_update().epoch == Some(leadership.epoch) {
+        tokio::select! {
+            changed = status.changed() => if changed.is_err() { return },
+            ended = loops.join_next() => {
+                // Loops end with the epoch; one that broke must not stay broken in silence.
+                if let Some(Err(error)) = ended {
+                    tracing::error!(%error, "a loop of the leader broke; this leadership ends here");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Starts one loop, which ends when the leadership is over.
+fn start<F: Future<Output = ()> + Send + 'static>(
+    loops: &mut JoinSet<Option<()>>,
+    over: &Shutdown,
+    (cluster, leadership): (Arc<Cluster>, Arc<Leadership>),
+    run: fn(Arc<Cluster>, Arc<Leadership>) -> F,
+) {
+    let (work, over) = (run(cluster, leadership), over.clone());
+    loops.spawn(async move { over.guard(work).await });
+}

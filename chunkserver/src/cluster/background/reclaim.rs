@@ -1,0 +1,82 @@
+//! Marks and judges chunks that refused and released versions leave behind. Nodes are told to drop by heartbeats.
+
+use std::sync::Arc;
+
+use proto::cluster_log::v1::{DoomChunks, MarkVersion, command::Command as C};
+use proto::error::RpcError;
+
+use crate::cluster::Cluster;
+use crate::cluster::leadership::Leadership;
+use crate::cluster::store::Reply;
+use crate::cluster::store::reclaim::{self, Reclaimed};
+
+/// Versions looked at in one round.
+const VERSIONS_PER_ROUND_MAX: u32 = 64;
+/// Chunks in one command.
+const CHUNKS_PER_COMMAND_MAX: u32 = 1000;
+
+pub(super) async fn run(cluster: Arc<Cluster>, leadership: Arc<Leadership>) {
+    let period = cluster.config.timings.reclaim_period.get();
+    loop {
+        match round(&cluster, &leadership).await {
+            Ok(true) => {}
+            Ok(false) => {
+                super::wait(&cluster.clock, period, &leadership.reclaimable).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot reclaim now");
+                cluster.clock.sleep(period).await;
+            }
+        }
+    }
+}
+
+/// One step of each kind; returns whether there is more to do at once.
+async fn round(cluster: &Cluster, leadership: &Leadership) -> Result<bool, RpcError> {
+    let now = cluster.group.now();
+    let (stopped, to_mark, to_judge) = cluster
+        .read_local(move |connection| {
+            Ok((
+                crate::cluster::store::counters::reclaim_stopped(connection)?,
+                reclaim::to_mark(connection, VERSIONS_PER_ROUND_MAX)?,
+                reclaim::to_judge(connection, now, CHUNKS_PER_COMMAND_MAX)?,
+            ))
+        })
+        .await?;
+    if stopped.is_some() {
+        return Ok(false);
+    }
+    let more =
+        to_mark.len() == VERSIONS_PER_ROUND_MAX as usize || to_judge.len() == CHUNKS_PER_COMMAND_MAX as usize;
+    let mut marked = Reclaimed::default();
+    for version in to_mark {
+        let command = MarkVersion {
+            version: version.get(),
+            chunks_max: CHUNKS_PER_COMMAND_MAX,
+            undo_window_millis: cluster.config.timings.mark_undo_window.as_millis(),
+        };
+        let done = step(cluster, leadership, C::MarkVersion(command)).await?;
+        marked.marked += done.marked;
+    }
+    if !to_judge.is_empty() {
+        let command = DoomChunks {
+            attempts: to_judge
+                .iter()
+                .map(|attempt| attempt.to_bytes().to_vec().into())
+                .collect(),
+            drop_delay_millis: cluster.config.timings.drop_delay.as_millis(),
+        };
+        let done = step(cluster, leadership, C::DoomChunks(command)).await?;
+        tracing::info!(doomed = done.doomed, spared = done.spared, "chunks judged");
+    }
+    Ok(more || marked.marked >= CHUNKS_PER_COMMAND_MAX)
+}
+
+async fn step(cluster: &Cluster, leadership: &Leadership, command: C) -> Result<Reclaimed, RpcError> {
+    let done = match cluster.commit(leadership.epoch, command).await? {
+        Reply::Reclaimed(done) => done,
+        _ => Reclaimed::default(),
+    };
+    cluster.count_reclaimed(done);
+    Ok(done)
+}

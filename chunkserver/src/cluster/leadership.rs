@@ -1,0 +1,327 @@
+//! What a leader knows beyond the log: when each node was last heard, how loaded it is, which uploads are under way.
+//!
+//! Invariant (P7): one value per epoch. It is made when the epoch begins, and every order given from it is committed
+//! under that epoch or carries it; nothing of it outlives the epoch. Attempt ids need no commit: an epoch has one
+//! leader, and the leader counts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::ids::{AttemptId, DiskId, Epoch, NodeId, UploadId, UploadNumber};
+use common::shutdown::Shutdown;
+use common::time::Moment;
+use parking_lot::{Mutex, RwLock};
+use proto::bulk::grant::DataPlaneKeys;
+use tokio::sync::Notify;
+
+use super::core::copy_sets::{CopySets, Domain};
+use super::core::placement::Candidate;
+use super::core::presence::Heard;
+use super::directory::Directory;
+
+/// One epoch of this process's leadership.
+pub(crate) struct Leadership {
+    pub(crate) epoch: Epoch,
+    pub(crate) since: Moment,
+    /// Given when the epoch is over, or the process ends.
+    pub(crate) over: Shutdown,
+    /// There is a sealed version to publish.
+    pub(crate) sealed: Notify,
+    /// There is something to reclaim.
+    pub(crate) reclaimable: Notify,
+    attempts: AtomicU64,
+    /// Guards what each node last said.
+    nodes: Mutex<BTreeMap<NodeId, Said>>,
+    /// Guards the uploads known to be open, so that planning a chunk needs no query.
+    uploads: Mutex<BTreeMap<UploadId, OpenUpload>>,
+    keys: RwLock<Arc<DataPlaneKeys>>,
+}
+
+/// An upload known to be open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenUpload {
+    pub(crate) number: UploadNumber,
+    pub(crate) chunk_bytes: u64,
+    /// Heard since the last commit of who was heard.
+    touched: bool,
+}
+
+/// What a node last said of itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) at: Moment,
+    pub(crate) incarnation: Vec<u8>,
+    pub(crate) load: NodeLoad,
+    pub(crate) disks: Vec<DiskSaid>,
+    /// Planned there and perhaps not begun; halved with every heartbeat.
+    planned_bytes: u64,
+}
+
+/// How busy a node is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodeLoad {
+    pub(crate) cpu_permille: u32,
+    pub(crate) memory_permille: u32,
+    pub(crate) capacity_bytes: u64,
+    pub(crate) used_bytes: u64,
+    pub(crate) free_bytes: u64,
+    pub(crate) in_flight_bytes: u64,
+}
+
+/// One disk of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DiskSaid {
+    pub(crate) id: DiskId,
+    pub(crate) free_bytes: u64,
+    pub(crate) refuses: bool,
+}
+
+impl Said {
+    pub(crate) fn new(at: Moment, incarnation: Vec<u8>, load: NodeLoad, disks: Vec<DiskSaid>) -> Self {
+        Self {
+            at,
+            incarnation,
+            load,
+            disks,
+            planned_bytes: 0,
+        }
+    }
+}
+
+impl Leadership {
+    pub(crate) fn new(epoch: Epoch, since: Moment, over: Shutdown, keys: DataPlaneKeys) -> Self {
+        Self {
+            epoch,
+            since,
+            over,
+            sealed: Notify::new(),
+            reclaimable: Notify::new(),
+            attempts: AtomicU64::new(0),
+            nodes: Mutex::default(),
+            uploads: Mutex::default(),
+            keys: RwLock::new(Arc::new(keys)),
+        }
+    }
+
+    /// An attempt id that was never given out.
+    pub(crate) fn next_attempt(&self) -> AttemptId {
+        AttemptId::new(self.epoch, self.attempts.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// All data-plane keys that the log knows, the current one first.
+    pub(crate) fn keys(&self) -> Arc<DataPlaneKeys> {
+        Arc::clone(&self.keys.read())
+    }
+
+    pub(crate) fn replace_keys(&self, keys: DataPlaneKeys) {
+        *self.keys.write() = Arc::new(keys);
+    }
+
+    /// Takes in what a node says now; returns whether its process is another than before.
+    pub(crate) fn heard(&self, node: NodeId, said: Said) -> bool {
+        let mut nodes = self.nodes.lock();
+        let before = nodes.remove(&node);
+        let restarted = before
+            .as_ref()
+            .is_some_and(|before| before.incarnation != said.incarnation);
+        let planned_bytes = before.map_or(0, |before| before.planned_bytes / 2);
+        nodes.insert(
+            node,
+            Said {
+                planned_bytes,
+                ..said
+            },
+        );
+        restarted
+    }
+
+    /// What each node last said.
+    pub(crate) fn said(&self) -> BTreeMap<NodeId, Said> {
+        self.nodes.lock().clone()
+    }
+
+    /// When each node of `directory` was last heard.
+    pub(crate) fn presence(&self, directory: &Directory) -> Vec<Heard> {
+        let nodes = self.nodes.lock();
+        let rows = directory.nodes.values();
+        rows.map(|row| Heard {
+            node: row.node,
+            state: row.state,
+            at: nodes.get(&row.node).map(|said| said.at),
+        })
+        .collect()
+    }
+
+    /// The nodes that may be chosen for new data, and all pairs that may share it. `reserve_bytes` are left free.
+    pub(crate) fn candidates(&self, directory: &Directory) -> (Vec<Candidate>, CopySets) {
+        let domain = |row: &super::store::nodes::NodeRow| Domain {
+            node: row.node,
+            zone: row.zone.clone(),
+            host: row.host.clone(),
+        };
+        let staying = directory.nodes.values().filter(|row| {
+            use common::lifecycle::Node;
+            !matches!(row.state, Node::Gone | Node::Draining)
+        });
+        let domains: Vec<Domain> = staying.map(domain).collect();
+        let nodes = self.nodes.lock();
+        let candidates = directory
+            .nodes
+            .values()
+            .filter(|row| row.state.may_be_chosen())
+            .filter_map(|row| {
+                let said = nodes.get(&row.node)?;
+                let writable = said.disks.iter().filter(|disk| !disk.refuses);
+                // A chunk goes to one disk: what matters is the roomiest, not the sum.
+                let roomiest = writable.map(|disk| disk.free_bytes).max()?;
+                Some(Candidate {
+                    domain: domain(row),
+                    cpu_permille: said.load.cpu_permille,
+                    memory_permille: said.load.memory_permille,
+                    free_bytes: roomiest.saturating_sub(said.planned_bytes),
+                    in_flight_bytes: said.load.in_flight_bytes.saturating_add(said.planned_bytes),
+                })
+            })
+            .collect();
+        (candidates, CopySets::new(&domains))
+    }
+
+    /// Notes that `bytes` will be sent to `node`.
+    pub(crate) fn planned(&self, node: NodeId, bytes: u64) {
+        if let Some(said) = self.nodes.lock().get_mut(&node) {
+            said.planned_bytes = said.planned_bytes.saturating_add(bytes);
+        }
+    }
+
+    /// The upload, if it is known to be open; notes that its client was heard.
+    pub(crate) fn open_upload(&self, upload: UploadId) -> Option<OpenUpload> {
+        let mut uploads = self.uploads.lock();
+        let open = uploads.get_mut(&upload)?;
+        open.touched = true;
+        Some(*open)
+    }
+
+    /// Notes that an upload is open.
+    pub(crate) fn opened(&self, upload: UploadId, number: UploadNumber, chunk_bytes: u64) -> OpenUpload {
+        let open = OpenUpload {
+            number,
+            chunk_bytes,
+            touched: true,
+        };
+        self.uploads.lock().insert(upload, open);
+        open
+    }
+
+    /// Notes that an upload has ended.
+    pub(crate) fn ended(&self, upload: UploadId) {
+        self.uploads.lock().remove(&upload);
+    }
+
+    /// Uploads heard since the last call, at most `limit`; the others come with the next call.
+    pub(crate) fn take_touched(&self, limit: usize) -> Vec<UploadId> {
+        let mut uploads = self.uploads.lock();
+        let touched = uploads.iter_mut().filter(|(_, open)| open.touched);
+        touched
+            .take(limit)
+            .map(|(upload, open)| {
+                open.touched = false;
+                *upload
+            })
+            .collect()
+    }
+
+    /// Whether the upload was heard since the last commit of who was heard.
+    pub(crate) fn is_touched(&self, upload: UploadId) -> bool {
+        self.uploads.lock().get(&upload).is_some_and(|open| open.touched)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::lifecycle::Node;
+
+    use super::*;
+    use crate::cluster::store::nodes::NodeRow;
+
+    fn leadership() -> Leadership {
+        Leadership::new(
+            Epoch::new(3),
+            Moment::default(),
+            Shutdown::new(),
+            DataPlaneKeys::default(),
+        )
+    }
+
+    fn said(free_bytes: u64, refuses: bool) -> Said {
+        Said {
+            disks: vec![DiskSaid {
+                id: DiskId::new([1; 16]),
+                free_bytes,
+                refuses,
+            }],
+            ..Said::default()
+        }
+    }
+
+    fn directory(states: &[Node]) -> Directory {
+        let rows = (1..).zip(states).map(|(node, state)| {
+            let row = NodeRow {
+                node: NodeId::new(node),
+                name: String::new(),
+                control: String::new(),
+                data: String::new(),
+                zone: format!("z{node}"),
+                host: format!("h{node}"),
+                state: *state,
+            };
+            (row.node, row)
+        });
+        Directory {
+            nodes: rows.collect(),
+            ..Directory::default()
+        }
+    }
+
+    #[test]
+    fn only_live_nodes_that_were_heard_and_take_writes_are_candidates() {
+        let leadership = leadership();
+        let directory = directory(&[Node::Live, Node::Suspect, Node::Live, Node::Live, Node::Draining]);
+        leadership.heard(NodeId::new(1), said(100, false));
+        leadership.heard(NodeId::new(2), said(100, false));
+        leadership.heard(NodeId::new(3), said(100, true));
+        leadership.heard(NodeId::new(5), said(100, false));
+        let (candidates, sets) = leadership.candidates(&directory);
+        let nodes: Vec<u64> = candidates.iter().map(|one| one.domain.node.get()).collect();
+        assert_eq!(nodes, [1]);
+        assert_eq!(sets.pairs(), 6, "suspect and unheard nodes keep their partners");
+    }
+
+    #[test]
+    fn what_is_planned_takes_room_until_heartbeats_say_otherwise() {
+        let leadership = leadership();
+        let directory = directory(&[Node::Live]);
+        let node = NodeId::new(1);
+        let free = |leadership: &Leadership| leadership.candidates(&directory).0[0].free_bytes;
+        leadership.heard(node, said(1_000, false));
+        leadership.planned(node, 400);
+        assert_eq!(free(&leadership), 600);
+        leadership.heard(node, said(1_000, false));
+        assert_eq!(free(&leadership), 800);
+    }
+
+    #[test]
+    fn attempts_never_repeat_and_touches_are_taken_once() {
+        let leadership = leadership();
+        assert_ne!(leadership.next_attempt(), leadership.next_attempt());
+        let upload = UploadId::new(1);
+        assert!(leadership.open_upload(upload).is_none());
+        leadership.opened(upload, UploadNumber::new(4), 64);
+        assert_eq!(leadership.take_touched(10), [upload]);
+        assert!(leadership.take_touched(10).is_empty());
+        assert!(leadership.open_upload(upload).is_some());
+        assert!(leadership.is_touched(upload));
+        leadership.ended(upload);
+        assert!(leadership.open_upload(upload).is_none());
+    }
+}
