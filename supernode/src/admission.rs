@@ -69,8 +69,12 @@ impl Admission {
 }
 
 fn busy() -> RpcError {
-    RpcError::new(Kind::Busy, "E_BUSY", "this supernode has as many requests as it takes")
-        .retry_after(RETRY_AFTER)
+    RpcError::new(
+        Kind::Busy,
+        "E_BUSY",
+        "this supernode has as many requests as it takes",
+    )
+    .retry_after(RETRY_AFTER)
 }
 
 /// One of the waiting, until it is dropped.

@@ -13,7 +13,7 @@ use common::ids::{ClusterId, Epoch, NodeId};
 use common::random::Random;
 use common::time::{Clock, Moment};
 use parking_lot::Mutex;
-use proto::names::v1::{ClusterStatus, Load};
+use proto::names::v1::ClusterStatus;
 
 use crate::core::placement::{Candidate, Policy, choose, counted, why_not};
 use crate::core::refusal::Refusal;
@@ -192,7 +192,7 @@ impl Seen {
 
 impl Report {
     fn candidate(&self, id: ClusterId, now: Moment) -> Candidate<ClusterId> {
-        let load = self.status.load.unwrap_or_else(Load::default);
+        let load = self.status.load.unwrap_or_default();
         Candidate {
             id,
             silent_for: Some(now.since(self.heard)),
@@ -212,6 +212,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use common::time::ManualTime;
+    use proto::names::v1::Load;
 
     use super::*;
 
@@ -275,7 +276,13 @@ mod tests {
         board.hear(OURS, id(1), Epoch::new(1), status(1)).unwrap();
         assert!(board.all(POLICY)[&id(1)].refuses_because.is_none());
         time.advance(Duration::from_secs(6));
-        assert!(board.all(POLICY)[&id(1)].refuses_because.as_ref().unwrap().contains("heard"));
+        assert!(
+            board.all(POLICY)[&id(1)]
+                .refuses_because
+                .as_ref()
+                .unwrap()
+                .contains("heard")
+        );
         assert!(board.assign(OURS, 1, POLICY, &random).is_err());
         board.hear(OURS, id(1), Epoch::new(1), status(1)).unwrap();
         assert!(board.assign(OURS, 1, POLICY, &random).is_ok());

@@ -236,7 +236,10 @@ impl Config {
             ("timings.dedupe_window", timings.dedupe_window),
             ("timings.session_idle_max", timings.session_idle_max),
             ("timings.tidy_period", timings.tidy_period),
-            ("placement.cluster_silence_max", self.placement.cluster_silence_max),
+            (
+                "placement.cluster_silence_max",
+                self.placement.cluster_silence_max,
+            ),
         ] {
             require(!span.get().is_zero(), key, "write a span above zero")?;
         }
@@ -267,7 +270,10 @@ impl Config {
             ),
             ("limits.password_checks_max", limits.password_checks_max),
             ("limits.page_entries_max", limits.page_entries_max),
-            ("limits.uploads_open_per_user_max", limits.uploads_open_per_user_max),
+            (
+                "limits.uploads_open_per_user_max",
+                limits.uploads_open_per_user_max,
+            ),
         ] {
             require(count > 0, key, "write a number above zero")?;
         }
@@ -326,7 +332,9 @@ mod tests {
         let cases: [(&str, Spoil); 7] = [
             ("voters", |config| config.voters = 2),
             ("listen", |config| config.listen = "7001".to_owned()),
-            ("admin.password_file", |config| config.admin.user = "root".to_owned()),
+            ("admin.password_file", |config| {
+                config.admin.user = "root".to_owned()
+            }),
             ("timings.tidy_period", |config| {
                 config.timings.tidy_period = Span::millis(0);
             }),

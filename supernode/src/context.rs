@@ -109,7 +109,11 @@ impl Context {
     ///
     /// # Errors
     /// What applying it refused, or the group did not take it.
-    pub(crate) async fn propose(&self, body: Command, dedupe: Option<log::Dedupe>) -> Result<Reply, RpcError> {
+    pub(crate) async fn propose(
+        &self,
+        body: Command,
+        dedupe: Option<log::Dedupe>,
+    ) -> Result<Reply, RpcError> {
         let keyed = dedupe.is_some();
         let fragile = matches!(body, Command::Delete(_) | Command::Rename(_)) && !keyed;
         let command = log::Command {

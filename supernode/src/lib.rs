@@ -8,6 +8,11 @@
 //! Read `store/` first (what is kept and which commands change it), then `core/` (what is decided), then `api/` (what
 //! callers ask) and `background/` (what happens by itself). [`run`] puts them together.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "an error toward a caller is made once per failed request"
+)]
+
 mod core;
 mod store;
 

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use common::error::Kind;
-use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// Requests answered, by call and outcome (`ok`, or the kind of the error).
 pub const REQUESTS_TOTAL: &str = "dbfs_supernode_requests_total";

@@ -22,7 +22,7 @@ const SALT_BYTES: usize = 16;
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Hashes and checks passwords.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Passwords {
     turns: Admission,
     random: Random,
@@ -125,8 +125,16 @@ mod tests {
         assert!(known.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{known}");
         let again = passwords.hash(secret("correct horse")).await.unwrap();
         assert_ne!(known, again, "salted");
-        assert_eq!(passwords.check(secret("correct horse"), Some(known.clone())).await, Ok(true));
-        assert_eq!(passwords.check(secret("wrong horse"), Some(known)).await, Ok(false));
+        assert_eq!(
+            passwords
+                .check(secret("correct horse"), Some(known.clone()))
+                .await,
+            Ok(true)
+        );
+        assert_eq!(
+            passwords.check(secret("wrong horse"), Some(known)).await,
+            Ok(false)
+        );
         assert_eq!(passwords.check(secret("correct horse"), None).await, Ok(false));
         let broken = Some("not a hash".to_owned());
         assert_eq!(passwords.check(secret("correct horse"), broken).await, Ok(false));

@@ -125,9 +125,7 @@ fn settings(
     identity: &Identity,
     listener: &dyn Listen,
 ) -> Result<Settings, Error> {
-    let or = |text: &str, fallback: &str| {
-        if text.is_empty() { fallback } else { text }.to_owned()
-    };
+    let or = |text: &str, fallback: &str| if text.is_empty() { fallback } else { text }.to_owned();
     let control = or(&config.advertise, &listener.address());
     let name = or(&config.name, &control);
     let host = or(&config.host, &name);
@@ -211,7 +209,12 @@ async fn serve_until_told(
         tracing::info!("supernode ends");
     }
     let handing_over = context.group.shutdown();
-    if context.clock.timeout(HAND_OVER_TIME_MAX, handing_over).await.is_none() {
+    if context
+        .clock
+        .timeout(HAND_OVER_TIME_MAX, handing_over)
+        .await
+        .is_none()
+    {
         tracing::warn!("the lead could not be handed over in time");
     }
     serving.trigger();
@@ -227,7 +230,8 @@ async fn serve_until_told(
 }
 
 fn routes(context: &Arc<Context>) -> Routes {
-    let request_bytes_max = usize::try_from(context.config.limits.request_bytes_max.get()).unwrap_or(usize::MAX);
+    let request_bytes_max =
+        usize::try_from(context.config.limits.request_bytes_max.get()).unwrap_or(usize::MAX);
     let names = NamesServer::new(NamesService(Arc::clone(context)))
         .max_decoding_message_size(request_bytes_max)
         .max_encoding_message_size(CONTROL_MESSAGE_BYTES_MAX);

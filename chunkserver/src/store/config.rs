@@ -1,8 +1,16 @@
 //! The `store` section of the configuration.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use common::units::{ByteCount, Span};
+
+use super::error::Error;
+
+/// Shorter segments would be mostly file.
+const SEGMENT_BYTES_MIN: ByteCount = ByteCount::new(64 << 10);
+/// Positions in a segment are 32-bit numbers of pages.
+const SEGMENT_BYTES_MAX: ByteCount = ByteCount::new(1 << 40);
 
 /// Where and how chunks are kept.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -49,5 +57,41 @@ impl Default for StoreConfig {
             checkpoint_period: Span::seconds(60),
             read_buffer_bytes_max: ByteCount::mib(128),
         }
+    }
+}
+
+impl StoreConfig {
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] names the first key that does not fit, and why.
+    pub fn validate(&self) -> Result<(), Error> {
+        let refuse = |reason: String| Err(Error::Invalid { reason });
+        if self.directories.is_empty() {
+            return refuse("store.directories: name at least one data directory".to_owned());
+        }
+        let mut seen = BTreeSet::new();
+        for entry in &self.directories {
+            if !seen.insert(&entry.path) {
+                return refuse(format!(
+                    "store.directories: {} is named twice",
+                    entry.path.display()
+                ));
+            }
+        }
+        if self.segment_bytes < SEGMENT_BYTES_MIN || self.segment_bytes > SEGMENT_BYTES_MAX {
+            return refuse(format!(
+                "store.segment_bytes: must be between {SEGMENT_BYTES_MIN} and {SEGMENT_BYTES_MAX}"
+            ));
+        }
+        if self.writers_per_disk_max == 0 || self.io_threads_per_disk == 0 {
+            return refuse(
+                "store.writers_per_disk_max, store.io_threads_per_disk: must be at least 1".to_owned(),
+            );
+        }
+        if self.checkpoint_period.get().is_zero() {
+            return refuse("store.checkpoint_period: must not be zero".to_owned());
+        }
+        Ok(())
     }
 }

@@ -95,6 +95,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same error for one more of those who shared a sync.
+    pub(super) fn shared(&self) -> Self {
+        match self {
+            Error::Full { bytes } => Error::Full { bytes: *bytes },
+            Error::Disk(disk::Error::Full { disk }) => Error::Disk(disk::Error::Full { disk: disk.clone() }),
+            other => Error::Unwritable {
+                reason: common::error::chain(other),
+            },
+        }
+    }
+
     /// What a caller can do.
     pub const fn kind(&self) -> Kind {
         match self {

@@ -238,6 +238,14 @@ impl DriverFile for DirectoryFile {
         self.run(move |opened| raw::punch(&opened.file, offset, length))
     }
 
+    fn cut(&self, length: u64) -> Pending<io::Result<()>> {
+        // Cutting at the present length gives allocated space behind it back, too.
+        self.run(move |opened| {
+            let present = opened.file.metadata()?.len();
+            opened.file.set_len(length.min(present))
+        })
+    }
+
     fn length(&self) -> Pending<io::Result<u64>> {
         self.run(|opened| Ok(opened.file.metadata()?.len()))
     }

@@ -102,6 +102,8 @@ pub trait DriverFile: Send + Sync {
     fn allocate(&self, offset: u64, length: u64) -> Pending<io::Result<()>>;
     /// Gives space back.
     fn punch(&self, offset: u64, length: u64) -> Pending<io::Result<()>>;
+    /// Ends the file at `length`, and gives back what was allocated behind it.
+    fn cut(&self, length: u64) -> Pending<io::Result<()>>;
     /// The file's length in bytes.
     fn length(&self) -> Pending<io::Result<u64>>;
 }
@@ -347,6 +349,16 @@ impl DiskFile {
         outcome.map_err(|error| self.health.wrap("punch a hole into", &self.name, error))
     }
 
+    /// Ends the file at `length`, no longer than it is, and gives back what was allocated behind it.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], [`Error::Busy`], [`Error::Io`].
+    pub async fn cut(&self, length: u64) -> Result<(), Error> {
+        self.health.check()?;
+        let outcome = self.file.cut(length).await;
+        outcome.map_err(|error| self.health.wrap("cut", &self.name, error))
+    }
+
     /// The file's length in bytes.
     ///
     /// # Errors
@@ -433,15 +445,6 @@ impl Health {
     }
 }
 
-/// Makes the content and length of an open file durable, for files outside of data directories.
-///
-/// # Errors
-/// What the operating system reports. The content may or may not survive a power cut then.
-#[allow(clippy::disallowed_methods, reason = "this is the fsync module")]
-pub fn sync_file(file: &std::fs::File) -> io::Result<()> {
-    file.sync_all()
-}
-
 /// Makes the entries of a directory durable: file creations, renames and removals in it.
 ///
 /// # Errors
@@ -449,6 +452,15 @@ pub fn sync_file(file: &std::fs::File) -> io::Result<()> {
 #[allow(clippy::disallowed_methods, reason = "this is the fsync module")]
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// Makes the content and length of an open file durable, for files outside of data directories.
+///
+/// # Errors
+/// What the operating system reports. The content may or may not survive a power cut then.
+#[allow(clippy::disallowed_methods, reason = "this is the fsync module")]
+pub fn sync_file(file: &std::fs::File) -> io::Result<()> {
+    file.sync_all()
 }
 
 /// Renames `from` to `to` within one file system and makes the new entry durable.

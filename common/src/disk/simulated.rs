@@ -25,7 +25,7 @@ use crate::units::ByteCount;
 use medium::{Medium, Node};
 
 /// What goes wrong, by step. Steps count from 1 over the life of the disk: creations, removals, renames, writes,
-/// syncs (of files and of the directory), allocations and punches.
+/// syncs (of files and of the directory), allocations, punches and cuts.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     /// The power is cut in the middle of this step.
@@ -408,6 +408,12 @@ impl DriverFile for SimulatedFile {
     fn punch(&self, offset: u64, length: u64) -> Pending<io::Result<()>> {
         self.shared.change(self.life, |state, _| {
             Self::with_node(state, self.id, |node| node.punch(offset, length))
+        })
+    }
+
+    fn cut(&self, length: u64) -> Pending<io::Result<()>> {
+        self.shared.change(self.life, |state, _| {
+            Self::with_node(state, self.id, |node| node.cut(length))
         })
     }
 

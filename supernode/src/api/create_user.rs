@@ -31,7 +31,9 @@ pub(super) async fn handle(call: Call, request: wire::CreateUserRequest) -> Resu
         wire::UserRole::User | wire::UserRole::Unspecified => false,
     };
     let password = Zeroizing::new(request.password);
-    check_name(&request.name).and_then(|()| check_password(&password)).map_err(refused)?;
+    check_name(&request.name)
+        .and_then(|()| check_password(&password))
+        .map_err(refused)?;
     let command = log::CreateUser {
         caller: Some(session.claim()),
         name: request.name.clone(),

@@ -24,9 +24,7 @@ pub(super) async fn handle(call: Call, request: wire::DeleteRequest) -> Result<w
     let path = show::path(&request.path)?;
     let counted = path.clone();
     let total = context
-        .read_local(move |tables| {
-            below(tables, session.user(tables)?.caller(), &counted, COUNTED_ROWS_MAX)
-        })
+        .read_local(move |tables| below(tables, session.user(tables)?.caller(), &counted, COUNTED_ROWS_MAX))
         .await;
     let total = match total {
         Ok(total) => total,

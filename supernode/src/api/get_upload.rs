@@ -19,11 +19,19 @@ const LOOK_LONGEST: Duration = Duration::from_millis(500);
 /// What is left of a request's time for everything but waiting.
 const TIME_KEPT: Duration = Duration::from_secs(2);
 
-pub(super) async fn handle(call: Call, request: wire::GetUploadRequest) -> Result<wire::UploadStatus, RpcError> {
+pub(super) async fn handle(
+    call: Call,
+    request: wire::GetUploadRequest,
+) -> Result<wire::UploadStatus, RpcError> {
     let context = &call.context;
     let session = Session::of(&call).await?;
     let id = UploadId::new(request.upload_id);
-    let longest = context.config.limits.request_time_max.get().saturating_sub(TIME_KEPT);
+    let longest = context
+        .config
+        .limits
+        .request_time_max
+        .get()
+        .saturating_sub(TIME_KEPT);
     let wanted = Duration::from_millis(request.wait_millis.into()).min(longest);
     let mut upload = look(&call, session, id).await?;
     let place = if wanted.is_zero() {

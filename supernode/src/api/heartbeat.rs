@@ -26,7 +26,10 @@ const RELEASES_MAX: u32 = 1000;
 /// The most aborted uploads of one reply, and abandoned ones of one request.
 const UPLOADS_MAX: usize = 1000;
 
-pub(super) async fn handle(call: Call, request: wire::HeartbeatRequest) -> Result<wire::HeartbeatReply, RpcError> {
+pub(super) async fn handle(
+    call: Call,
+    request: wire::HeartbeatRequest,
+) -> Result<wire::HeartbeatReply, RpcError> {
     let context = &call.context;
     let status = request.status.unwrap_or_default();
     call.require_cluster(&status.name)?;
@@ -109,7 +112,11 @@ async fn abandon(call: &Call, id: ClusterId, upload_ids: Vec<u64>) -> Result<Vec
         cluster_id: id.bytes().to_vec().into(),
         upload_ids,
     };
-    match call.context.propose(Command::AbandonedUploads(command), None).await? {
+    match call
+        .context
+        .propose(Command::AbandonedUploads(command), None)
+        .await?
+    {
         Reply::Recorded(recorded) => Ok(recorded.upload_ids),
         _ => Err(unexpected()),
     }
@@ -122,7 +129,8 @@ struct Waiting {
 
 fn waiting(tables: &Connection, id: ClusterId) -> Result<Waiting, Stop> {
     let cluster = cluster::by_id(tables, id)?.ok_or_else(Refusal::unknown_cluster)?;
-    let releases = cluster::releases_waiting(tables, cluster.number, cluster.releases_recorded, RELEASES_MAX)?;
+    let releases =
+        cluster::releases_waiting(tables, cluster.number, cluster.releases_recorded, RELEASES_MAX)?;
     let aborted = session::aborted_unrecorded(tables, cluster.number, UPLOADS_MAX as u32)?;
     Ok(Waiting {
         releases: releases

@@ -15,11 +15,15 @@ pub(super) async fn handle(call: Call, request: wire::LoginRequest) -> Result<wi
     let context = &call.context;
     let password = Zeroizing::new(request.password);
     let name = request.user;
-    let found = context.read(move |tables| Ok(user::by_name(tables, &name)?)).await?;
+    let found = context
+        .read(move |tables| Ok(user::by_name(tables, &name)?))
+        .await?;
     let known = found.as_ref().map(|user| user.password_hash.clone());
     let known = known.filter(|_| password.len() <= PASSWORD_BYTES_MAX);
     let right = context.passwords.check(password, known).await?;
-    let user = found.filter(|user: &User| right && user.enabled).ok_or_else(wrong)?;
+    let user = found
+        .filter(|user: &User| right && user.enabled)
+        .ok_or_else(wrong)?;
     Ok(wire::LoginReply {
         token: session::issue(context, &user)?,
         expires_in_millis: context.config.timings.token_lifetime.as_millis(),

@@ -27,7 +27,11 @@ pub(super) async fn handle(call: Call, request: wire::MakeDirectoryRequest) -> R
 }
 
 /// What is at `path` on the leader now.
-pub(super) async fn entry_at(call: &Call, session: Session, path: RemotePath) -> Result<wire::Entry, RpcError> {
+pub(super) async fn entry_at(
+    call: &Call,
+    session: Session,
+    path: RemotePath,
+) -> Result<wire::Entry, RpcError> {
     let found = call
         .context
         .read_local(move |tables| entry::stat(tables, session.user(tables)?.caller(), &path))

@@ -73,7 +73,14 @@ impl Names for NamesService {
     }
 
     async fn create_user(&self, request: Request<wire::CreateUserRequest>) -> Answer<wire::User> {
-        serve(&self.0, &self.0.clients, "CreateUser", request, create_user::handle).await
+        serve(
+            &self.0,
+            &self.0.clients,
+            "CreateUser",
+            request,
+            create_user::handle,
+        )
+        .await
     }
 
     async fn list_users(&self, request: Request<wire::ListUsersRequest>) -> Answer<wire::ListUsersReply> {
@@ -81,15 +88,36 @@ impl Names for NamesService {
     }
 
     async fn set_password(&self, request: Request<wire::SetPasswordRequest>) -> Answer<wire::User> {
-        serve(&self.0, &self.0.clients, "SetPassword", request, set_password::handle).await
+        serve(
+            &self.0,
+            &self.0.clients,
+            "SetPassword",
+            request,
+            set_password::handle,
+        )
+        .await
     }
 
     async fn set_user_enabled(&self, request: Request<wire::SetUserEnabledRequest>) -> Answer<wire::User> {
-        serve(&self.0, &self.0.clients, "SetUserEnabled", request, set_user_enabled::handle).await
+        serve(
+            &self.0,
+            &self.0.clients,
+            "SetUserEnabled",
+            request,
+            set_user_enabled::handle,
+        )
+        .await
     }
 
     async fn open_upload(&self, request: Request<wire::OpenUploadRequest>) -> Answer<wire::UploadSession> {
-        serve(&self.0, &self.0.clients, "OpenUpload", request, open_upload::handle).await
+        serve(
+            &self.0,
+            &self.0.clients,
+            "OpenUpload",
+            request,
+            open_upload::handle,
+        )
+        .await
     }
 
     async fn get_upload(&self, request: Request<wire::GetUploadRequest>) -> Answer<wire::UploadStatus> {
@@ -97,7 +125,14 @@ impl Names for NamesService {
     }
 
     async fn abort_upload(&self, request: Request<wire::AbortUploadRequest>) -> Answer<wire::UploadStatus> {
-        serve(&self.0, &self.0.clients, "AbortUpload", request, abort_upload::handle).await
+        serve(
+            &self.0,
+            &self.0.clients,
+            "AbortUpload",
+            request,
+            abort_upload::handle,
+        )
+        .await
     }
 
     async fn resolve(&self, request: Request<wire::ResolveRequest>) -> Answer<wire::ResolveReply> {
@@ -117,7 +152,14 @@ impl Names for NamesService {
     }
 
     async fn make_directory(&self, request: Request<wire::MakeDirectoryRequest>) -> Answer<wire::Entry> {
-        serve(&self.0, &self.0.clients, "MakeDirectory", request, make_directory::handle).await
+        serve(
+            &self.0,
+            &self.0.clients,
+            "MakeDirectory",
+            request,
+            make_directory::handle,
+        )
+        .await
     }
 
     async fn rename(&self, request: Request<wire::RenameRequest>) -> Answer<wire::Entry> {

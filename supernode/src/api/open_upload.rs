@@ -27,7 +27,10 @@ use crate::store::{cluster, session};
 /// The longest path hint in a ticket, in bytes.
 const PATH_HINT_BYTES_MAX: usize = 256;
 
-pub(super) async fn handle(call: Call, request: wire::OpenUploadRequest) -> Result<wire::UploadSession, RpcError> {
+pub(super) async fn handle(
+    call: Call,
+    request: wire::OpenUploadRequest,
+) -> Result<wire::UploadSession, RpcError> {
     let context = &call.context;
     let session = Session::of(&call).await?;
     let epoch = context.leading()?;
@@ -42,7 +45,9 @@ pub(super) async fn handle(call: Call, request: wire::OpenUploadRequest) -> Resu
     };
     let id = UploadId::new(opened.upload_id);
     let user = session.user_id();
-    let (upload, cluster) = context.read_local(move |tables| details(tables, user, id)).await?;
+    let (upload, cluster) = context
+        .read_local(move |tables| details(tables, user, id))
+        .await?;
     present(&call, upload, &cluster, opened.size_max)
 }
 
@@ -112,7 +117,12 @@ fn details(tables: &rusqlite::Connection, user: UserId, id: UploadId) -> Result<
     Ok((upload, cluster))
 }
 
-fn present(call: &Call, upload: Upload, cluster: &Cluster, size_max: u64) -> Result<wire::UploadSession, RpcError> {
+fn present(
+    call: &Call,
+    upload: Upload,
+    cluster: &Cluster,
+    size_max: u64,
+) -> Result<wire::UploadSession, RpcError> {
     let context = &call.context;
     let session = &upload.session;
     let lifetime = context.config.timings.upload_ticket_lifetime;

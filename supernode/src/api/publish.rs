@@ -19,7 +19,10 @@ const ITEMS_MAX: usize = 1000;
 /// The most recorded outcomes of one request.
 const RECORDED_MAX: usize = 10_000;
 
-pub(super) async fn handle(call: Call, request: wire::PublishRequest) -> Result<wire::PublishReply, RpcError> {
+pub(super) async fn handle(
+    call: Call,
+    request: wire::PublishRequest,
+) -> Result<wire::PublishReply, RpcError> {
     let context = &call.context;
     let id = ClusterId::try_from(request.cluster_id.as_ref())
         .map_err(|error| refused(Refusal::invalid("E_CLUSTER_ID", error.to_string())))?;

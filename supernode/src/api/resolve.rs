@@ -10,7 +10,10 @@ use super::session::Session;
 use super::show;
 use crate::store::read::resolve::resolve;
 
-pub(super) async fn handle(call: Call, request: wire::ResolveRequest) -> Result<wire::ResolveReply, RpcError> {
+pub(super) async fn handle(
+    call: Call,
+    request: wire::ResolveRequest,
+) -> Result<wire::ResolveReply, RpcError> {
     let context = &call.context;
     let session = Session::of(&call).await?;
     let path = show::path(&request.path)?;

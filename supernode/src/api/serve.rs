@@ -78,7 +78,10 @@ where
     let span = tracing::debug_span!("request", call = name, %id);
     let outcome = admitted(context, lane, request, handle).instrument(span).await;
     let took = context.clock.moment().since(begun);
-    let counted = outcome.as_ref().map(Message::encoded_len).map_err(|error| error.kind);
+    let counted = outcome
+        .as_ref()
+        .map(Message::encoded_len)
+        .map_err(|error| error.kind);
     context.metrics.reply(name, counted, took);
     match outcome {
         Ok(reply) => Ok(Response::new(reply)),
@@ -123,7 +126,11 @@ where
         Some(Ok(outcome)) => outcome,
         Some(Err(error)) => {
             tracing::error!(%error, "a request handler panicked");
-            Err(RpcError::new(Kind::Retry, "E_INTERNAL", "the request could not be handled"))
+            Err(RpcError::new(
+                Kind::Retry,
+                "E_INTERNAL",
+                "the request could not be handled",
+            ))
         }
         None => Err(RpcError::new(
             Kind::Retry,

@@ -32,6 +32,10 @@ pub(super) async fn handle(call: Call, request: wire::SetUserEnabledRequest) -> 
     };
     let dedupe = call.dedupe(session.user_id());
     context.propose(Command::SetUserEnabled(command), dedupe).await?;
-    tracing::info!(user = request.user, enabled = request.enabled, "user enabled or disabled");
+    tracing::info!(
+        user = request.user,
+        enabled = request.enabled,
+        "user enabled or disabled"
+    );
     find(&call, request.user).await
 }

@@ -19,9 +19,8 @@ use crate::store::user::User;
 /// # Errors
 /// `Invalid`, with the reason.
 pub(super) fn path(text: &str) -> Result<RemotePath, RpcError> {
-    text.parse().map_err(|error: common::path::Error| {
-        refused(Refusal::invalid("E_PATH", error.to_string()))
-    })
+    text.parse()
+        .map_err(|error: common::path::Error| refused(Refusal::invalid("E_PATH", error.to_string())))
 }
 
 /// A user, without the password.
@@ -60,7 +59,11 @@ pub(super) fn entry(entry: Entry) -> wire::Entry {
         shown.version = file.version.get();
         shown.size = file.size_bytes;
         shown.digest = file.digest.bytes().to_vec().into();
-        shown.metadata = file.metadata.into_iter().map(|one| (one.key, one.value)).collect();
+        shown.metadata = file
+            .metadata
+            .into_iter()
+            .map(|one| (one.key, one.value))
+            .collect();
         shown.clusters = vec![file.cluster];
     }
     shown

@@ -39,7 +39,9 @@ pub(super) async fn run(context: Arc<Context>) {
 
 /// Whether there is an administrator now; false where it is worth trying again soon.
 async fn attempt(context: &Context, epoch: Epoch) -> Result<bool, String> {
-    let users = context.read_local(|tables| Ok(user::all(tables, USERS_MAX)?)).await;
+    let users = context
+        .read_local(|tables| Ok(user::all(tables, USERS_MAX)?))
+        .await;
     let Ok(users) = users else {
         return Ok(false);
     };

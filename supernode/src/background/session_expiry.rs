@@ -51,7 +51,10 @@ async fn expire(context: &Context, epoch: Epoch) -> Result<(), RpcError> {
             idle_millis,
             limit: ROWS_PER_STEP,
         };
-        let Reply::Worked(worked) = context.propose_in(epoch, Command::ExpireSessions(command)).await? else {
+        let Reply::Worked(worked) = context
+            .propose_in(epoch, Command::ExpireSessions(command))
+            .await?
+        else {
             break;
         };
         after(SessionEvent::Abort.arrow());

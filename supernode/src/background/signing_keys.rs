@@ -49,7 +49,9 @@ async fn rotate(context: &Context, epoch: Epoch, replaces: u64) -> Result<(), Rp
         seed: seed.to_vec().into(),
         replaces,
     };
-    let reply = context.propose_in(epoch, Command::RotateSigningKey(command)).await?;
+    let reply = context
+        .propose_in(epoch, Command::RotateSigningKey(command))
+        .await?;
     if let Reply::KeyMade(made) = reply
         && made.key_id != 0
     {

@@ -32,8 +32,6 @@ pub(crate) struct User {
     pub(crate) used_bytes: u64,
     /// Reserved by open uploads into their buckets.
     pub(crate) reserved_bytes: u64,
-    /// Versions which a path names.
-    pub(crate) files: u64,
     /// Sessions they opened that are open.
     pub(crate) uploads_open: u64,
     /// For people.
@@ -41,7 +39,7 @@ pub(crate) struct User {
 }
 
 const COLUMNS: &str = "user_id, name, password_hash, admin, enabled, token_generation, quota_bytes, used_bytes, \
-                       reserved_bytes, files, uploads_open, created_wall_millis";
+                       reserved_bytes, uploads_open, created_wall_millis";
 
 impl User {
     /// What the user's quota leaves, where `own_reservation` of what is reserved belongs to whoever asks.
@@ -72,9 +70,8 @@ impl User {
             quota_bytes: number(row, 6)?,
             used_bytes: number(row, 7)?,
             reserved_bytes: number(row, 8)?,
-            files: number(row, 9)?,
-            uploads_open: number(row, 10)?,
-            created_wall_millis: number(row, 11)?,
+            uploads_open: number(row, 9)?,
+            created_wall_millis: number(row, 10)?,
         })
     }
 }

@@ -192,6 +192,18 @@ impl Node {
         }
     }
 
+    /// Like a hole up to the end, and the file is shorter.
+    pub(super) fn cut(&mut self, length: u64) {
+        let end = self
+            .allocated
+            .last()
+            .map_or(0, |last| (last + 1) * PAGE)
+            .max(self.length);
+        let from = length.next_multiple_of(PAGE);
+        self.punch(from, end.saturating_sub(from));
+        self.length = self.length.min(length);
+    }
+
     pub(super) fn settle(&mut self) {
         self.before.clear();
         self.durable_length = self.length;

@@ -23,9 +23,6 @@ use crate::store::tree::{self, Spot};
 use crate::store::user::{self, User};
 use crate::store::version::{self, Version};
 
-/// The most uploads of one command.
-pub(crate) const ITEMS_PER_COMMAND_MAX: usize = 1000;
-
 pub(super) fn apply(at: At<'_>, command: &log::Publish) -> Result<log::PublishOutcomes, Stop> {
     let cluster =
         cluster::by_id(at.tables, cluster_id(&command.cluster_id)?)?.ok_or_else(Refusal::unknown_cluster)?;

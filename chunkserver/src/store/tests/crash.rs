@@ -1,0 +1,286 @@
+//! Crashes at every step. The model is a few maps; what must hold after a crash:
+//!
+//! - acknowledged and not dropped: there, whole, readable;
+//! - neither acknowledged nor refused: there and whole, or not there;
+//! - dropped and acknowledged: not there, then or later;
+//! - the epoch is at least the highest that was acknowledged;
+//! - no record is suspect or lost: a crash damages nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::disk::simulated::{Faults, SimulatedDisk};
+use common::ids::Epoch;
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
+use proptest::test_runner::TestCaseError;
+
+use super::super::Store;
+use super::super::error::Error;
+use super::lab::{Lab, append_all, attempt, begin, payload, read, write};
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// These lengths at once.
+    Write(Vec<usize>),
+    /// Begun, partly written, given up.
+    Abandon(usize),
+    /// One in so many of all attempts.
+    Drop(u64),
+    Raise,
+    Checkpoint,
+    /// The process ends and starts again; what it wrote stays.
+    Kill,
+    /// The power goes and comes back.
+    PowerCut,
+}
+
+#[derive(Clone, Debug)]
+struct Script {
+    seed: u64,
+    disks: usize,
+    steps: Vec<Step>,
+    /// Of each life, which step of the disk fails for lack of power.
+    cuts: Vec<u64>,
+}
+
+#[derive(Default)]
+struct Model {
+    next: u64,
+    /// Attempts that may be there, with their length; true: must be.
+    written: BTreeMap<u64, (usize, bool)>,
+    /// Drop ordered; true: acknowledged.
+    dropped: BTreeMap<u64, bool>,
+    epoch: u64,
+    epoch_acknowledged: u64,
+}
+
+impl Model {
+    fn next(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    async fn check(&self, store: &Store, context: &str) {
+        let listed: BTreeSet<u64> = store
+            .inventory(None, None, usize::MAX)
+            .iter()
+            .map(|item| item.attempt.sequence())
+            .collect();
+        for (sequence, (length, acknowledged)) in &self.written {
+            let dropped = self.dropped.get(sequence);
+            let content = read(store, *sequence).await;
+            match (&content, dropped) {
+                (Ok(content), None | Some(false)) => {
+                    assert!(
+                        *content == payload(*sequence, *length),
+                        "{context}: {sequence} is torn"
+                    );
+                    assert!(listed.contains(sequence), "{context}: {sequence} is not listed");
+                    store.verify(attempt(*sequence)).await.unwrap();
+                }
+                (Ok(_), Some(true)) => panic!("{context}: {sequence} came back"),
+                (Err(Error::NotFound { .. }), None) => {
+                    assert!(!acknowledged, "{context}: {sequence} of {length} bytes is lost");
+                    assert!(!listed.contains(sequence), "{context}: {sequence} is listed");
+                }
+                (Err(Error::NotFound { .. } | Error::Dropped { .. }), Some(_)) => {
+                    assert!(!listed.contains(sequence), "{context}: {sequence} is listed");
+                }
+                (Err(error), _) => panic!("{context}: {sequence}: {error}"),
+            }
+        }
+        for sequence in listed {
+            assert!(
+                self.written.contains_key(&sequence),
+                "{context}: {sequence} was never written"
+            );
+        }
+        assert!(store.suspects(9).is_empty(), "{context}: a crash damages nothing");
+        assert!(
+            store.epoch().get() >= self.epoch_acknowledged,
+            "{context}: the epoch went back"
+        );
+    }
+
+    async fn run(&mut self, store: &Store, step: &Step) {
+        match step {
+            Step::Write(lengths) => {
+                let tasks: Vec<_> = lengths
+                    .iter()
+                    .map(|length| {
+                        let (sequence, length) = (self.next(), *length);
+                        let store = store.clone();
+                        let task = tokio::spawn(async move { write(&store, sequence, length).await.is_ok() });
+                        (sequence, length, task)
+                    })
+                    .collect();
+                for (sequence, length, task) in tasks {
+                    let acknowledged = task.await.unwrap();
+                    self.written.insert(sequence, (length, acknowledged));
+                }
+            }
+            Step::Abandon(length) => {
+                let sequence = self.next();
+                if let Ok(mut writer) = begin(store, sequence, *length).await {
+                    // What the disk says no longer matters.
+                    let _ = append_all(&mut writer, sequence, length / 2 + 1, 16).await;
+                }
+            }
+            Step::Drop(one_in) => {
+                let chosen: Vec<u64> = (1..=self.next)
+                    .filter(|sequence| sequence % one_in == 0)
+                    .collect();
+                let attempts: Vec<_> = chosen.iter().map(|sequence| attempt(*sequence)).collect();
+                let acknowledged = store
+                    .drop_attempts(Epoch::new(self.epoch), &attempts)
+                    .await
+                    .is_ok();
+                for sequence in chosen {
+                    *self.dropped.entry(sequence).or_default() |= acknowledged;
+                }
+            }
+            Step::Raise => {
+                self.epoch += 1;
+                if store.raise_epoch(Epoch::new(self.epoch)).await.is_ok() {
+                    self.epoch_acknowledged = self.epoch;
+                }
+            }
+            Step::Checkpoint => {
+                let _ = store.checkpoint().await;
+            }
+            Step::Kill | Step::PowerCut => {}
+        }
+    }
+}
+
+/// Runs the script; in each life the power fails at the step that `cuts` names, if that comes.
+async fn run(script: &Script) {
+    let lab = Lab::simulated(script.seed, script.disks);
+    let mut model = Model::default();
+    let mut cuts = script.cuts.iter();
+    let mut store = lab.open().await.0;
+    let arm = |cut: Option<&u64>| {
+        let disk = lab.disk();
+        let power_cut_at = cut.map(|steps| disk.steps() + steps);
+        disk.set_faults(Faults {
+            power_cut_at,
+            ..Faults::default()
+        });
+    };
+    arm(cuts.next());
+    for (at, step) in script.steps.iter().enumerate() {
+        let context = format!("{script:?} at {at}");
+        model.run(&store, step).await;
+        let dark = lab.disks().iter().any(SimulatedDisk::is_without_power);
+        let restarts = matches!(step, Step::Kill | Step::PowerCut);
+        if !dark && !restarts {
+            continue;
+        }
+        drop(store);
+        store = if dark || matches!(step, Step::PowerCut) {
+            reopen_through_cuts(&lab, cuts.next().copied()).await
+        } else {
+            lab.after_kill().await.0
+        };
+        model.check(&store, &context).await;
+        arm(cuts.next());
+    }
+    drop(store);
+    for _ in 0..2 {
+        let store = lab.after_power_cut().await.0;
+        model.check(&store, &format!("{script:?} at the end")).await;
+    }
+}
+
+/// The power comes back, and may fail again while the store recovers.
+async fn reopen_through_cuts(lab: &Lab, cut: Option<u64>) -> Store {
+    lab.disks().iter().for_each(SimulatedDisk::restart);
+    if let Some(steps) = cut {
+        let power_cut_at = Some(lab.disk().steps() + steps % 8 + 1);
+        lab.disk().set_faults(Faults {
+            power_cut_at,
+            ..Faults::default()
+        });
+        drop(lab.try_open(super::lab::IDENTITY).await);
+    }
+    lab.after_power_cut().await.0
+}
+
+fn in_runtime(future: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(future);
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let length = prop_oneof![
+        5 => 1..9000_usize,
+        2 => 60_000..70_000_usize,
+        2 => 70_000..400_000_usize,
+        1 => 1_000_000..1_300_000_usize,
+    ];
+    let step = prop_oneof![
+        8 => proptest::collection::vec(length.clone(), 1..5).prop_map(Step::Write),
+        2 => length.prop_map(Step::Abandon),
+        3 => (2..6_u64).prop_map(Step::Drop),
+        1 => Just(Step::Raise),
+        2 => Just(Step::Checkpoint),
+        1 => Just(Step::Kill),
+        1 => Just(Step::PowerCut),
+    ];
+    proptest::collection::vec(step, 1..14)
+}
+
+fn scripts() -> impl Strategy<Value = Script> {
+    let cuts = proptest::collection::vec(1..60_u64, 0..4);
+    (any::<u64>(), 1..3_usize, steps(), cuts).prop_map(|(seed, disks, steps, cuts)| Script {
+        seed,
+        disks,
+        steps,
+        cuts,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn any_crash_keeps_the_promises(script in scripts()) {
+        in_runtime(run(&script));
+        Ok::<(), TestCaseError>(())?;
+    }
+}
+
+/// One busy life, with the power cut at every single step of it, in three ways of losing what was not synced.
+#[test]
+fn a_crash_at_every_step_keeps_the_promises() {
+    let life = vec![
+        Step::Write(vec![300, 4000, 70_000, 20]),
+        Step::Raise,
+        Step::Abandon(1_200_000),
+        Step::Write(vec![1_100_000, 500, 100_000]),
+        Step::Drop(3),
+        Step::Checkpoint,
+        Step::Write(vec![200_000, 60_000, 900]),
+        Step::Drop(2),
+        Step::Write(vec![400_000, 10]),
+        Step::Kill,
+        Step::Write(vec![80_000, 700]),
+        Step::Drop(5),
+        Step::Checkpoint,
+        Step::Checkpoint,
+        Step::PowerCut,
+        Step::Write(vec![3]),
+    ];
+    for cut in 1..130 {
+        for seed in 0..3 {
+            let script = Script {
+                seed,
+                disks: 1,
+                steps: life.clone(),
+                cuts: vec![cut],
+            };
+            in_runtime(run(&script));
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Tests of the store as a whole: [`conformance`] on both drivers, [`damage`] on the simulated one, [`crash`] at every
+//! step at which power can be cut, [`fixtures`] for formats that must stay readable.
+
+mod conformance;
+mod crash;
+mod damage;
+mod lab;
