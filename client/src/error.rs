@@ -250,7 +250,8 @@ impl Error {
             Error::Unreachable { source, .. } => source.hint.clone(),
             Error::UploadFailed { source, .. } => source.hint(),
             Error::OutcomeUnknown { .. } | Error::UploadInterrupted { .. } => {
-                "run the same upload with --resume: it finds out and sends what is missing".to_owned()
+                "run the same upload again: it finds out how this one ended and sends what is missing"
+                    .to_owned()
             }
             Error::ChunkNotStored { source, .. } => source.hint.clone(),
             Error::ChunkNotReadable { .. } => {

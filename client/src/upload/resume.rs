@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use common::ids::NodeId;
 use common::path::RemotePath;
 use parking_lot::Mutex;
 use prost::Message;
@@ -27,6 +28,9 @@ pub struct ResumeState {
     pub condition: Condition,
     /// Kept with the version.
     pub metadata: BTreeMap<String, String>,
+    /// The cluster that it was given to, for people.
+    #[serde(default)]
+    pub cluster: String,
     /// The length of chunks, in bytes.
     pub chunk_bytes: u64,
     /// What was acknowledged, by chunk index: receipts as on the wire, hexadecimal.
@@ -75,6 +79,7 @@ impl Checkpoint {
             path: session.path.to_string(),
             condition: options.condition,
             metadata: options.metadata.clone(),
+            cluster: session.cluster_name.clone(),
             chunk_bytes: session.chunk_bytes,
             receipts,
         });
@@ -95,6 +100,19 @@ impl ResumeState {
     /// The text is not a path: the state was damaged.
     pub fn remote_path(&self) -> Result<RemotePath, common::path::Error> {
         self.path.parse()
+    }
+
+    /// The nodes that hold each acknowledged chunk, its primary first, by chunk index. What is damaged is left out.
+    pub fn holders(&self) -> BTreeMap<u32, Vec<NodeId>> {
+        let nodes = |text: &String| {
+            let copies = decode(text)?.copies;
+            Some(copies.iter().map(|copy| copy.node).collect())
+        };
+        let known = self
+            .receipts
+            .iter()
+            .filter_map(|(index, text)| Some((*index, nodes(text)?)));
+        known.collect()
     }
 
     /// The path, the receipts, and `options` with what the upload began with.
@@ -180,6 +198,7 @@ mod tests {
             path: "/me/f".to_owned(),
             condition: Condition::Version(VersionId::new(4)),
             metadata: BTreeMap::new(),
+            cluster: "alpha".to_owned(),
             chunk_bytes: 1 << 20,
             receipts: BTreeMap::from([(3, encode(&receipt))]),
         }
