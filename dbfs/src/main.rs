@@ -1,1 +1,87 @@
-fn main() {}
+//! `dbfs`, the one binary: the commands of `client::cli`, the roles, and a local installation of real processes.
+//!
+//! Owns what concerns the process as such: arguments, signals, logs, exit codes, configuration files, child processes.
+//! Never knows how anything is stored or decided. Read `command_line.rs` first, then `role.rs`, then `local/mod.rs`.
+
+mod command_line;
+
+mod config;
+mod data_lock;
+mod metrics;
+mod role;
+mod signals;
+
+mod cert;
+mod completion;
+
+mod bench;
+mod demo;
+mod local;
+
+use std::process::ExitCode;
+
+use client::cli::context::Context;
+use client::cli::failure::{Exit, Failure};
+use client::cli::options::Environment;
+use command_line::{Command, CommandLine};
+use common::shutdown::Shutdown;
+
+fn main() -> ExitCode {
+    common::tls::install_provider();
+    let line = match command_line::parse(std::env::args_os()) {
+        Ok(line) => line,
+        Err(exit) => return exit.into(),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error[E_PROCESS]: cannot start threads: {error}");
+            return Exit::Other.into();
+        }
+    };
+    let shutdown = Shutdown::new();
+    let context = Context::of_process(line.options.clone(), Environment::of_process(), shutdown.clone());
+    let exit = runtime.block_on(async {
+        if let Err(error) = signals::listen(&shutdown) {
+            eprintln!("error[E_PROCESS]: cannot listen for signals: {error}");
+            return Exit::Other;
+        }
+        match Box::pin(run(&context, line)).await {
+            Ok(()) => Exit::Ok,
+            Err(failure) => {
+                context.console.failure(&failure);
+                failure.exit
+            }
+        }
+    });
+    // A read of stdin or a name look-up that nobody waits for any more must not keep the process.
+    runtime.shutdown_background();
+    exit.into()
+}
+
+async fn run(context: &Context, line: CommandLine) -> Result<(), Failure> {
+    let is_role = matches!(line.command, Command::Supernode(_) | Command::Chunkserver(_));
+    if !is_role {
+        let filter = match line.options.verbose {
+            0 => "error",
+            1 => "warn,dbfs_client=info",
+            _ => "info,dbfs_client=debug",
+        };
+        let started = common::telemetry::start(filter);
+        started.map_err(|error| Failure::usage(format!("DBFS_LOG is not a filter: {error}")))?;
+    }
+    let result = match line.command {
+        Command::Client(command) => client::cli::run(context, command).await,
+        Command::Supernode(args) => role::supernode(context, args).await,
+        Command::Chunkserver(args) => role::chunkserver(context, args).await,
+        Command::Up(args) => local::up::run(context, args).await,
+        Command::Down(args) => local::down::run(context, args).await,
+        Command::Demo(args) => demo::run(context, args).await,
+        Command::Bench(args) => bench::run(context, args).await,
+        Command::Cert(args) => cert::run(context, args),
+        Command::ConfigDefaults(_) => context.console.raw(config::DEFAULTS_TEXT.as_bytes()),
+        Command::Completion(args) => completion::run(context, &args),
+    };
+    // What was done already is told, also where the command failed in the end.
+    result.and(context.console.flush())
+}

@@ -1,0 +1,395 @@
+//! `dbfs up`: a local installation, from nothing or from what is there, ready to be used when it says so.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use client::Client;
+use client::cli::console::Colour;
+use client::cli::context::Context;
+use client::cli::failure::{Exit, Failure};
+use client::cli::human;
+use client::cli::profile::{Profile, Store};
+use client::cli::session::Target;
+use common::time::{Moment, WallTime};
+
+use super::board::Board;
+use super::launch::Fleet;
+use super::layout::{Durability, Home, Kind, Plan, Size};
+use super::process::Running;
+use super::ready::{self, ADMIN, Ready};
+use super::{down, ports, settle};
+use crate::config::Config;
+
+const WATCH_PERIOD: Duration = Duration::from_millis(300);
+/// A process that ends by itself is started again, but not one that never lasts.
+const RESTARTS_MAX: usize = 5;
+const RESTARTS_WINDOW: Duration = Duration::from_secs(60);
+const PORTS_PER_PROCESS: u32 = 3;
+
+/// Starts a local installation: supernodes, clusters of nodes, TLS, an admin, and a profile to use it.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+The first `dbfs up` makes an installation, later ones start it again with all its files. It runs until Ctrl-C, or with
+--detach until `dbfs down`. Everything listens on loopback only.")]
+pub(crate) struct Args {
+    /// Clusters (default 2)
+    #[arg(long, value_name = "N")]
+    clusters: Option<u32>,
+    /// Nodes per cluster (default 3)
+    #[arg(long, value_name = "N")]
+    nodes: Option<u32>,
+    /// Supernodes: 1, 3 or 5 (default 3)
+    #[arg(long, value_name = "N")]
+    supernodes: Option<u32>,
+    /// The installation's directory. Default: $XDG_DATA_HOME/dbfs/local
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Return when it is ready and leave it running
+    #[arg(long)]
+    detach: bool,
+    /// Delete what is there and begin anew
+    #[arg(long)]
+    reset: bool,
+    /// What is promised: full, or reduced where fewer than three nodes are enough for you
+    #[arg(long, value_name = "HOW", hide_possible_values = true)]
+    durability: Option<Durability>,
+}
+
+/// The directory that is meant.
+///
+/// # Errors
+/// None is named, and there is no home directory.
+pub(crate) fn home_of(context: &Context, named: Option<PathBuf>) -> Result<Home, Failure> {
+    if let Some(directory) = named {
+        let whole = std::path::absolute(&directory);
+        return whole
+            .map(Home::new)
+            .map_err(|error| Failure::local("cannot use", &directory, &error));
+    }
+    let base = context
+        .environment
+        .xdg("XDG_DATA_HOME", ".local/share")
+        .ok_or_else(|| {
+            Failure::new(Exit::Other, "E_NO_HOME", "neither HOME nor XDG_DATA_HOME is set")
+                .hint("name a directory with --data")
+        })?;
+    Ok(Home::new(base.join("dbfs").join("local")))
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// It does not fit what is there, or a process does not come up.
+pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    let home = home_of(context, args.data.clone())?;
+    if args.reset {
+        reset(context, &home).await?;
+    }
+    // Looked at before anything is created: a wrong command line touches nothing.
+    let existing = home.plan()?;
+    let size = wanted(&args, existing.as_ref())?;
+    settle::check_ours(&home)?;
+    settle::create_private(home.path())?;
+    let Some(lock) = lock(&home)? else {
+        return already_running(context, &home);
+    };
+    let running = Running::load(&home.running());
+    let mut plan = match existing {
+        Some(plan) => plan,
+        None => settle_new(context, &home, size, args.durability.unwrap_or_default(), |_| ())?,
+    };
+    let processes = plan.processes().len();
+    if running.supervisor.is_some() || running.processes.len() == processes {
+        return already_running(context, &home);
+    }
+    let mut fleet = Fleet::new(home.clone(), running);
+    let result = bring_up(context, &home, &mut plan, &mut fleet).await;
+    let result = match result {
+        Ok(up) => banner(context, &home, &plan, &up.profile, args.detach),
+        Err(failure) => Err(failure),
+    };
+    if let Err(failure) = result {
+        fleet.stop(&context.seams.clock).await;
+        return Err(failure);
+    }
+    if args.detach {
+        return fleet.detach();
+    }
+    let supervised = supervise(context, &plan, &mut fleet).await;
+    context.console.note("stopping");
+    fleet.stop(&context.seams.clock).await;
+    drop(lock);
+    supervised
+}
+
+fn wanted(args: &Args, existing: Option<&Plan>) -> Result<Size, Failure> {
+    if let Some(plan) = existing {
+        let size = plan.size();
+        let differs = |asked: Option<u32>, is: u32| asked.is_some_and(|asked| asked != is);
+        if differs(args.clusters, size.clusters)
+            || differs(args.nodes, size.nodes)
+            || differs(args.supernodes, size.supernodes)
+            || args.durability.is_some_and(|asked| asked != plan.durability)
+        {
+            return Err(Failure::new(
+                Exit::Conflict,
+                "E_EXISTS",
+                format!(
+                    "there is an installation of {} supernodes and {} clusters of {} nodes already",
+                    size.supernodes, size.clusters, size.nodes
+                ),
+            )
+            .hint("start it without these options, name another directory with --data, or delete it with --reset"));
+        }
+        return Ok(size);
+    }
+    let size = Size {
+        supernodes: args.supernodes.unwrap_or(3),
+        clusters: args.clusters.unwrap_or(2),
+        nodes: args.nodes.unwrap_or(3),
+    };
+    size.check(args.durability.unwrap_or_default())?;
+    Ok(size)
+}
+
+async fn reset(context: &Context, home: &Home) -> Result<(), Failure> {
+    if !home.exists() {
+        return Ok(());
+    }
+    let question = format!(
+        "Delete the installation in {} with all its files?",
+        home.path().display()
+    );
+    context.console.confirm(&question)?;
+    down::stop(context, home).await;
+    down::purge(context, home)
+}
+
+fn lock(home: &Home) -> Result<Option<File>, Failure> {
+    let fail = |error: std::io::Error| Failure::local("cannot use", home.path(), &error);
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(home.lock())
+        .map_err(fail)?;
+    Ok(file.try_lock().is_ok().then_some(file))
+}
+
+/// Makes the files of a new installation. `tune` has the last word on every configuration.
+///
+/// # Errors
+/// There are too few free ports, or a file cannot be made.
+pub(crate) fn settle_new(
+    context: &Context,
+    home: &Home,
+    size: Size,
+    durability: Durability,
+    tune: impl Fn(&mut Config),
+) -> Result<Plan, Failure> {
+    let ports = ports::free(size.processes() * PORTS_PER_PROCESS, &context.seams.random);
+    let plan = Plan::new(size, durability, ports.into_iter()).ok_or_else(|| {
+        Failure::new(
+            Exit::Unavailable,
+            "E_ADDRESS",
+            "there are not enough free ports on loopback",
+        )
+    })?;
+    settle::settle(home, &plan, &context.seams.random, tune)?;
+    Ok(plan)
+}
+
+/// An installation that is ready to be used.
+#[derive(Debug)]
+pub(crate) struct Up {
+    /// The profile that leads to it.
+    pub(crate) profile: String,
+    /// A client that is logged in as its admin.
+    pub(crate) client: Client,
+}
+
+/// Starts what does not run, waits until all is ready, and writes the profile.
+///
+/// # Errors
+/// A process does not come up; those that did are left to the caller.
+pub(crate) async fn bring_up(
+    context: &Context,
+    home: &Home,
+    plan: &mut Plan,
+    fleet: &mut Fleet,
+) -> Result<Up, Failure> {
+    fleet.start_all(plan)?;
+    let (target, password) = target(home, plan)?;
+    let mut board = Board::new(&context.console);
+    let ready = ready::wait(context, &target, &password, plan, fleet, &mut board).await?;
+    if !plan.founded {
+        plan.founded = true;
+        home.keep(plan)?;
+    }
+    let profile = write_profile(context, home, &target, password, &ready)?;
+    Ok(Up {
+        profile,
+        client: ready.client,
+    })
+}
+
+/// How to reach the installation in `home`, and the admin's password.
+fn target(home: &Home, plan: &Plan) -> Result<(Target, String), Failure> {
+    let read = |path: PathBuf| {
+        std::fs::read_to_string(&path).map_err(|error| Failure::local("cannot read", &path, &error))
+    };
+    let target = Target {
+        supernodes: plan.seeds(),
+        ca_pem: read(home.ca().join("ca.pem"))?,
+        profile: None,
+    };
+    Ok((target, read(home.password_file())?.trim().to_owned()))
+}
+
+fn write_profile(
+    context: &Context,
+    home: &Home,
+    target: &Target,
+    password: String,
+    ready: &Ready,
+) -> Result<String, Failure> {
+    let now = context.seams.clock.wall().as_millis();
+    let lifetime = u64::try_from(ready.login.expires_in.as_millis()).unwrap_or(u64::MAX);
+    let profile = Profile {
+        supernodes: target.supernodes.clone(),
+        ca_pem: target.ca_pem.clone(),
+        user: ADMIN.to_owned(),
+        token: Some(ready.login.token.clone()),
+        token_expires: Some(WallTime::from_millis(now.saturating_add(lifetime))),
+        password: Some(password),
+        data_dir: Some(home.path().to_owned()),
+    };
+    let store = Store::of(&context.environment)?;
+    let known = store.load()?;
+    // A profile that somebody logged in with is theirs.
+    let is_ours = |name: &str| {
+        known
+            .profiles
+            .get(name)
+            .is_none_or(|profile| profile.data_dir.is_some())
+    };
+    let wanted = context
+        .options
+        .profile
+        .clone()
+        .unwrap_or_else(|| "local".to_owned());
+    let name = if is_ours(&wanted) {
+        wanted
+    } else {
+        format!("{wanted}-up")
+    };
+    store.update(|all| {
+        all.profiles.insert(name.clone(), profile);
+        all.default = Some(name.clone());
+    })?;
+    Ok(name)
+}
+
+fn already_running(context: &Context, home: &Home) -> Result<(), Failure> {
+    let directory = home.path().display().to_string();
+    if context.console.is_json() {
+        return context
+            .console
+            .document(&serde_json::json!({ "directory": directory, "already_running": true }));
+    }
+    context
+        .console
+        .line(&format!("DBFS runs already in {directory}"))?;
+    context.console.line("  dbfs status    how it does")?;
+    context.console.line("  dbfs down      stops it")
+}
+
+fn banner(context: &Context, home: &Home, plan: &Plan, profile: &str, detached: bool) -> Result<(), Failure> {
+    let console = &context.console;
+    let directory = home.path().display().to_string();
+    if console.is_json() {
+        console.document(&serde_json::json!({
+            "directory": directory, "profile": profile, "user": ADMIN, "supernodes": plan.seeds(),
+            "clusters": plan.clusters.iter().map(|cluster| &cluster.name).collect::<Vec<_>>(),
+            "password_file": home.password_file().display().to_string(),
+        }))?;
+        return console.flush();
+    }
+    let copies = match plan.durability {
+        Durability::Full => "two copies of every chunk, all on this machine and disk",
+        Durability::Reduced => "reduced durability",
+    };
+    console.line("")?;
+    console.line(&console.paint_out(
+        Colour::Bold,
+        &format!(
+            "DBFS is up: {}, {} of {}, TLS, {copies}",
+            human::count(plan.supernodes.len() as u64, "supernode"),
+            human::count(plan.clusters.len() as u64, "cluster"),
+            human::count(u64::from(plan.size().nodes), "node"),
+        ),
+    ))?;
+    let addresses = |processes: &[super::layout::Process]| {
+        processes
+            .iter()
+            .map(|process| process.control.as_str())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    console.line(&format!("  supernodes  {}", addresses(&plan.supernodes)))?;
+    for cluster in &plan.clusters {
+        console.line(&format!("  {:<10}  {}", cluster.name, addresses(&cluster.nodes)))?;
+    }
+    console.line(&format!("  directory   {directory} (logs in logs/)"))?;
+    let password = home.password_file().display().to_string();
+    console.line(&format!(
+        "  user        {ADMIN}, password in {password}, profile '{profile}'"
+    ))?;
+    console.line("")?;
+    console.line("Next:")?;
+    console.line(&format!("  dbfs upload FILE /{ADMIN}/"))?;
+    console.line("  dbfs list -l")?;
+    console.line("  dbfs status --watch")?;
+    console.line("")?;
+    console.line(if detached {
+        "`dbfs down` stops it; `dbfs up` starts it again with all its files."
+    } else {
+        "Ctrl-C stops it; `dbfs up` starts it again with all its files."
+    })?;
+    console.flush()
+}
+
+/// Stays with the children until the signal to end; starts again who ends by itself.
+async fn supervise(context: &Context, plan: &Plan, fleet: &mut Fleet) -> Result<(), Failure> {
+    fleet.supervise()?;
+    let clock = &context.seams.clock;
+    let mut restarts: Vec<Moment> = Vec::new();
+    while !context.shutdown.is_triggered() {
+        for ended in fleet.ended() {
+            let now = clock.moment();
+            restarts.retain(|at| now.since(*at) < RESTARTS_WINDOW);
+            let text = format!("{} ended ({})", ended.name, ended.status);
+            if restarts.len() >= RESTARTS_MAX {
+                context
+                    .console
+                    .warn(&format!("{text}; it is left alone now:\n{}", ended.last_words));
+                continue;
+            }
+            restarts.push(now);
+            context.console.warn(&format!("{text}; starting it again"));
+            let all = plan.processes();
+            if let Some((process, kind, _)) =
+                all.into_iter().find(|(process, _, _)| process.name == ended.name)
+            {
+                let kind: Kind<'_> = kind;
+                fleet.start(&process.name, kind, false)?;
+            }
+        }
+        tokio::select! {
+            () = clock.sleep(WATCH_PERIOD) => {}
+            () = context.shutdown.triggered() => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! `dbfs supernode` and `dbfs chunkserver`: one role in the foreground, until SIGTERM, SIGINT or the end of the lifeline.
+//!
+//! Invariant (P11): whatever makes a start impossible is told in one line with a code and a hint, before anything on
+//! disk is touched, and the process ends with a number other than 0.
+
+use std::path::PathBuf;
+
+use client::cli::context::Context;
+use client::cli::failure::{Exit, Failure};
+use common::error::{Kind, chain};
+use prometheus::Registry;
+
+use crate::config::{self, Config};
+use crate::data_lock::DataLock;
+use crate::{metrics, signals};
+
+/// Runs a role of the installation in the foreground.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Found a new group here, where there is none yet. Exactly one member of a group is started so, once
+    #[arg(long)]
+    found: bool,
+    /// Set a key of the configuration, for example log.filter=debug (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// End when stdin closes: the process that started this one is gone
+    #[arg(long, hide = true)]
+    lifeline: bool,
+}
+
+/// Runs a supernode.
+///
+/// # Errors
+/// It cannot start or go on.
+pub(crate) async fn supernode(context: &Context, args: Args) -> Result<(), Failure> {
+    let mut config = prepare(context, &args)?;
+    config.supernode.found |= args.found;
+    let own = config.supernode.clone();
+    own.validate().map_err(|error| refused(&error))?;
+    check_identity(&own.identity_dir)?;
+    let _lock = DataLock::take(&own.data_dir)?;
+    let registry = Registry::new();
+    metrics::serve(&config.metrics, &registry, &context.seams, &context.shutdown).await?;
+    let seams = supernode::Seams {
+        clock: context.seams.clock.clone(),
+        random: context.seams.random.clone(),
+        network: context.seams.network.clone(),
+        shutdown: context.shutdown.clone(),
+        registry,
+    };
+    supernode::run(own, seams)
+        .await
+        .map_err(|error| ended("supernode", error.kind(), &error))
+}
+
+/// Runs a chunkserver.
+///
+/// # Errors
+/// It cannot start or go on.
+pub(crate) async fn chunkserver(context: &Context, args: Args) -> Result<(), Failure> {
+    let mut config = prepare(context, &args)?;
+    config.chunkserver.found |= args.found;
+    let own = config.chunkserver.clone();
+    own.validate().map_err(|error| refused(&error))?;
+    check_identity(&own.identity_dir)?;
+    let _lock = DataLock::take(&own.data_dir)?;
+    let registry = Registry::new();
+    metrics::serve(&config.metrics, &registry, &context.seams, &context.shutdown).await?;
+    let seams = chunkserver::Seams {
+        clock: context.seams.clock.clone(),
+        random: context.seams.random.clone(),
+        network: context.seams.network.clone(),
+        shutdown: context.shutdown.clone(),
+        registry,
+    };
+    chunkserver::run(own, seams)
+        .await
+        .map_err(|error| ended("chunkserver", error.kind(), &error))
+}
+
+fn prepare(context: &Context, args: &Args) -> Result<Config, Failure> {
+    let config = config::load(&args.config, &context.environment, &args.set)?;
+    common::telemetry::start(&config.log.filter).map_err(|error| {
+        Failure::new(
+            Exit::Usage,
+            "E_CONFIG",
+            format!("log.filter is not a filter: {error}"),
+        )
+        .hint("write for example info, or info,dbfs_consensus=debug")
+    })?;
+    if args.lifeline {
+        signals::hold_lifeline(&context.shutdown, &context.seams.clock);
+    }
+    Ok(config)
+}
+
+fn check_identity(directory: &std::path::Path) -> Result<(), Failure> {
+    common::tls::Identity::load(directory)
+        .map(|_| ())
+        .map_err(|error| {
+            Failure::new(Exit::Other, "E_IDENTITY", chain(&error))
+                .hint("make an identity with `dbfs cert issue`, and let only this user read node.key")
+        })
+}
+
+fn refused(error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::new(Exit::Usage, "E_CONFIG", chain(error))
+        .hint("`dbfs config-defaults` lists every key with its default")
+}
+
+/// Why a role ended. The kinds say little of what an operator can do, so that the causes that they meet most are told
+/// apart by the operating system's words.
+fn ended(role: &str, kind: Kind, error: &(dyn std::error::Error + 'static)) -> Failure {
+    let text = chain(error);
+    match io_kind(error) {
+        Some(std::io::ErrorKind::AddrInUse) => Failure::new(Exit::Unavailable, "E_ADDRESS", text)
+            .hint("another process listens there: stop it, or write another address in the configuration"),
+        Some(std::io::ErrorKind::AddrNotAvailable) => {
+            Failure::new(Exit::Usage, "E_ADDRESS", text).hint("bind an address of this machine")
+        }
+        Some(std::io::ErrorKind::PermissionDenied) => Failure::new(Exit::Denied, "E_LOCAL_FILE", text)
+            .hint("let the user that runs the process own its data directory"),
+        Some(std::io::ErrorKind::StorageFull) => {
+            Failure::new(Exit::Full, "E_NO_SPACE", text).hint("make room on the disk; nothing is lost")
+        }
+        _ => Failure::new(
+            Exit::of(kind),
+            "E_PROCESS",
+            format!("the {role} cannot go on: {text}"),
+        ),
+    }
+}
+
+fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
+    let mut source = Some(error);
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return Some(io.kind());
+        }
+        source = error.source();
+    }
+    None
+}
