@@ -144,10 +144,7 @@ async fn resolve(
         let request = one.request(request.clone());
         async move { one.names().resolve(request).await }
     };
-    router
-        .ask(Ask::any("resolve", router.supernodes()), send)
-        .await
-        .result
+    router.ask(Ask::any("resolve", router.supernodes()), send).await
 }
 
 fn ticket_of(router: &Router, reply: &names::ResolveReply) -> (Bytes, Moment) {
@@ -187,7 +184,7 @@ impl Version {
                 let request = one.request(request.clone());
                 async move { one.files().get_manifest(request).await }
             };
-            match self.router.ask(ask, send).await.result {
+            match self.router.ask(ask, send).await {
                 Ok(reply) => return self.check(holder, reply, first, limit),
                 Err(error) if error.kind() == Kind::Denied && !renewed => {
                     renewed = true;

@@ -21,8 +21,7 @@ pub(crate) async fn login(router: &Router, user: &str, password: &str) -> Result
     // the newest one.
     let reply: wire::LoginReply = router
         .ask(Ask::leader("login", router.supernodes()), send)
-        .await
-        .result?;
+        .await?;
     let user = reply
         .user
         .ok_or_else(|| Error::protocol("a login without a user"))?
@@ -42,8 +41,7 @@ pub(crate) async fn whoami(router: &Router) -> Result<User, Error> {
     };
     router
         .ask(Ask::any("whoami", router.supernodes()), send)
-        .await
-        .result?
+        .await?
         .try_into()
 }
 
@@ -54,23 +52,15 @@ pub(crate) async fn create(router: &Router, user: NewUser) -> Result<User, Error
         role: wire::UserRole::from(user.role).into(),
         quota_bytes: user.quota.map_or(0, |quota| quota.get()),
     };
+    let once = router.once().await?;
     let send = |one: Try| {
-        let request = one.request(request.clone());
+        let request = one.request_once(request.clone(), once);
         async move { one.names().create_user(request).await }
     };
-    let asked = router
+    router
         .ask(Ask::leader("create user", router.supernodes()), send)
-        .await;
-    match asked.result {
-        Err(Error::Call { call, mut source })
-            if asked.earlier_try_lost && source.kind == common::error::Kind::Conflict =>
-        {
-            source.hint =
-                "an earlier try of this command may have created the user: try to log in".to_owned();
-            Err(Error::Call { call, source })
-        }
-        result => result?.try_into(),
-    }
+        .await?
+        .try_into()
 }
 
 pub(crate) async fn list(router: &Router) -> Result<Vec<User>, Error> {
@@ -80,8 +70,7 @@ pub(crate) async fn list(router: &Router) -> Result<Vec<User>, Error> {
     };
     let reply: wire::ListUsersReply = router
         .ask(Ask::any("list users", router.supernodes()), send)
-        .await
-        .result?;
+        .await?;
     reply.users.into_iter().map(User::try_from).collect()
 }
 
@@ -90,14 +79,14 @@ pub(crate) async fn set_password(router: &Router, user: Option<&str>, password: 
         user: user.unwrap_or_default().to_owned(),
         password: password.to_owned(),
     };
+    let once = router.once().await?;
     let send = |one: Try| {
-        let request = one.request(request.clone());
+        let request = one.request_once(request.clone(), once);
         async move { one.names().set_password(request).await }
     };
     router
         .ask(Ask::leader("set password", router.supernodes()), send)
-        .await
-        .result?
+        .await?
         .try_into()
 }
 
@@ -106,13 +95,13 @@ pub(crate) async fn set_enabled(router: &Router, user: &str, enabled: bool) -> R
         user: user.to_owned(),
         enabled,
     };
+    let once = router.once().await?;
     let send = |one: Try| {
-        let request = one.request(request.clone());
+        let request = one.request_once(request.clone(), once);
         async move { one.names().set_user_enabled(request).await }
     };
     router
         .ask(Ask::leader("enable user", router.supernodes()), send)
-        .await
-        .result?
+        .await?
         .try_into()
 }

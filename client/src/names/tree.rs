@@ -1,12 +1,10 @@
 //! Files and directories by name: the calls.
 //!
-//! Invariant (P4): a change whose answer was lost is tried again in a form that cannot hit anything but what the
-//! first try meant. `delete` and `rename` of a file therefore name the version they saw; a refusal that only says
-//! "it is done already" is told apart from a real one.
+//! Invariant (P4): every change carries a key of its own, so that sending it again after a lost answer neither applies
+//! it twice nor hits what came after it.
 
 use std::sync::Arc;
 
-use common::error::Kind;
 use common::ids::VersionId;
 use common::path::RemotePath;
 use common::units::ByteCount;
@@ -15,10 +13,7 @@ use proto::names::v1 as wire;
 use super::pages::Fetch;
 use super::{DeleteOptions, Deleted, Entry, ListOptions, Pages, SearchQuery};
 use crate::error::Error;
-use crate::routing::{Ask, Asked, Router, Try};
-
-/// How often a delete without a condition looks again because somebody changed the file in between.
-const DELETE_LOOKS_MAX: u32 = 4;
+use crate::routing::{Ask, Router, Try};
 
 pub(crate) async fn stat(router: &Router, path: &RemotePath) -> Result<Entry, Error> {
     let request = wire::StatRequest {
@@ -30,8 +25,7 @@ pub(crate) async fn stat(router: &Router, path: &RemotePath) -> Result<Entry, Er
     };
     router
         .ask(Ask::any("stat", router.supernodes()), send)
-        .await
-        .result?
+        .await?
         .try_into()
 }
 
@@ -51,10 +45,7 @@ pub(crate) fn list(router: &Arc<Router>, path: &RemotePath, options: ListOptions
                 let request = one.request(request.clone());
                 async move { one.names().list(request).await }
             };
-            let reply: wire::ListReply = router
-                .ask(Ask::any("list", router.supernodes()), send)
-                .await
-                .result?;
+            let reply: wire::ListReply = router.ask(Ask::any("list", router.supernodes()), send).await?;
             Ok((entries(reply.entries)?, reply.next_page_token))
         })
     });
@@ -79,10 +70,7 @@ pub(crate) fn search(router: &Arc<Router>, path: &RemotePath, query: SearchQuery
                 let request = one.request(request.clone());
                 async move { one.names().search(request).await }
             };
-            let reply: wire::SearchReply = router
-                .ask(Ask::any("search", router.supernodes()), send)
-                .await
-                .result?;
+            let reply: wire::SearchReply = router.ask(Ask::any("search", router.supernodes()), send).await?;
             Ok((entries(reply.entries)?, reply.next_page_token))
         })
     });
@@ -97,14 +85,14 @@ pub(crate) async fn make_directory(router: &Router, path: &RemotePath) -> Result
     let request = wire::MakeDirectoryRequest {
         path: path.to_string(),
     };
+    let once = router.once().await?;
     let send = |one: Try| {
-        let request = one.request(request.clone());
+        let request = one.request_once(request.clone(), once);
         async move { one.names().make_directory(request).await }
     };
     router
         .ask(Ask::leader("make directory", router.supernodes()), send)
-        .await
-        .result?
+        .await?
         .try_into()
 }
 
@@ -113,58 +101,24 @@ pub(crate) async fn delete(
     path: &RemotePath,
     options: DeleteOptions,
 ) -> Result<Deleted, Error> {
-    let mut looks = 0;
-    loop {
-        let seen = stat(router, path).await?;
-        let pinned = options.if_version.or(seen.version());
-        let asked = send_delete(router, path, options, pinned).await;
-        looks += 1;
-        match asked.result {
-            Ok(deleted) => return Ok(deleted),
-            Err(error) if error.kind() == Kind::NotFound && asked.earlier_try_lost => {
-                // It was there when it was looked at, and its version was named: the lost try has deleted it.
-                let files = u64::from(seen.is_file());
-                return Ok(Deleted {
-                    files,
-                    size: seen.size(),
-                });
-            }
-            Err(error) if error.kind() == Kind::Conflict => {
-                // Only the version that was named without having been asked for may be looked up again.
-                let named_by_us = options.if_version.is_none() && pinned.is_some();
-                if !named_by_us || asked.earlier_try_lost || looks >= DELETE_LOOKS_MAX {
-                    return Err(error);
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-async fn send_delete(
-    router: &Router,
-    path: &RemotePath,
-    options: DeleteOptions,
-    version: Option<VersionId>,
-) -> Asked<Deleted> {
     let request = wire::DeleteRequest {
         path: path.to_string(),
         recursive: options.recursive,
         permanent: options.permanent,
-        if_version: version.map_or(0, VersionId::get),
+        if_version: options.if_version.map_or(0, VersionId::get),
     };
+    let once = router.once().await?;
     let send = |one: Try| {
-        let request = one.request(request.clone());
+        let request = one.request_once(request.clone(), once);
         async move { one.names().delete(request).await }
     };
-    let asked = router.ask(Ask::leader("delete", router.supernodes()), send).await;
-    Asked {
-        result: asked.result.map(|reply: wire::DeleteReply| Deleted {
-            files: reply.files,
-            size: ByteCount::new(reply.bytes),
-        }),
-        earlier_try_lost: asked.earlier_try_lost,
-    }
+    let reply: wire::DeleteReply = router
+        .ask(Ask::leader("delete", router.supernodes()), send)
+        .await?;
+    Ok(Deleted {
+        files: reply.files,
+        size: ByteCount::new(reply.bytes),
+    })
 }
 
 pub(crate) async fn rename(
@@ -173,31 +127,20 @@ pub(crate) async fn rename(
     to: &RemotePath,
     replace: bool,
 ) -> Result<Entry, Error> {
-    let seen = stat(router, from).await?;
     let request = wire::RenameRequest {
         from: from.to_string(),
         to: to.to_string(),
         replace,
     };
+    let once = router.once().await?;
     let send = |one: Try| {
-        let request = one.request(request.clone());
+        let request = one.request_once(request.clone(), once);
         async move { one.names().rename(request).await }
     };
-    let asked = router.ask(Ask::leader("rename", router.supernodes()), send).await;
-    let error = match asked.result {
-        Ok(entry) => return entry.try_into(),
-        Err(error) => error,
-    };
-    let may_be_done = asked.earlier_try_lost && matches!(error.kind(), Kind::NotFound | Kind::Conflict);
-    if may_be_done && let Ok(there) = stat(router, to).await {
-        let gone = stat(router, from)
-            .await
-            .is_err_and(|error| error.kind() == Kind::NotFound);
-        if gone && there.version() == seen.version() {
-            return Ok(there);
-        }
-    }
-    Err(error)
+    router
+        .ask(Ask::leader("rename", router.supernodes()), send)
+        .await?
+        .try_into()
 }
 
 pub(crate) async fn status(router: &Router) -> Result<super::Installation, Error> {
@@ -207,7 +150,6 @@ pub(crate) async fn status(router: &Router) -> Result<super::Installation, Error
     };
     router
         .ask(Ask::any("status", router.supernodes()), send)
-        .await
-        .result?
+        .await?
         .try_into()
 }

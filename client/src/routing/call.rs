@@ -1,18 +1,23 @@
 //! One call to a group: which member, for how long, and whether to try again.
 //!
-//! A try that was lost (no answer, or one that leaves open what happened) may have been carried out. Whoever asks for
-//! something that is not idempotent looks at [`Asked::earlier_try_lost`] before believing a refusal.
+//! A try that was lost (no answer, or one that leaves open what happened) may have been carried out. Requests that
+//! change something therefore carry a key by which the servers recognise a repetition (P4): see [`Try::request_once`].
 
 use std::time::Duration;
 
 use common::error::Kind;
+use common::ids::IdempotencyKey;
 use common::random::Random;
 use common::retry::{Backoff, Schedule};
 use common::time::{ClusterTime, Moment};
 use proto::error::RpcError;
 use proto::files::v1::files_client::FilesClient;
+use proto::names::v1 as names;
 use proto::names::v1::names_client::NamesClient;
-use proto::{CONTROL_MESSAGE_BYTES_MAX, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, names::v1 as names};
+use proto::{
+    AUTHORIZATION_HEADER, CONTROL_MESSAGE_BYTES_MAX, IDEMPOTENCY_BORN_HEADER, IDEMPOTENCY_KEY_HEADER,
+    PROTOCOL_VERSION, PROTOCOL_VERSION_MIN,
+};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
@@ -64,11 +69,11 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// How a call went.
-pub(crate) struct Asked<T> {
-    pub(crate) result: Result<T, Error>,
-    /// An earlier try may have been carried out without its answer having arrived.
-    pub(crate) earlier_try_lost: bool,
+/// The key of one change, and when it was chosen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OnceKey {
+    pub(crate) key: IdempotencyKey,
+    pub(crate) born: ClusterTime,
 }
 
 /// One try: a channel, and what goes along with requests over it.
@@ -88,8 +93,19 @@ impl Try {
             .as_ref()
             .and_then(|token| format!("Bearer {token}").parse().ok());
         if let Some(bearer) = bearer {
-            request.metadata_mut().insert("authorization", bearer);
+            request.metadata_mut().insert(AUTHORIZATION_HEADER, bearer);
         }
+        request
+    }
+
+    /// `message` as [`Try::request`], to be applied once however often it is sent with the same key.
+    pub(crate) fn request_once<M>(&self, message: M, once: OnceKey) -> Request<M> {
+        let mut request = self.request(message);
+        let metadata = request.metadata_mut();
+        if let Ok(key) = once.key.to_string().parse() {
+            metadata.insert(IDEMPOTENCY_KEY_HEADER, key);
+        }
+        metadata.insert(IDEMPOTENCY_BORN_HEADER, once.born.as_millis().into());
         request
     }
 
@@ -106,7 +122,7 @@ impl Try {
 
 impl Router {
     /// Asks until there is an answer or the budget is spent. `send` makes one try.
-    pub(crate) async fn ask<T, F, A>(&self, ask: Ask<'_>, send: F) -> Asked<T>
+    pub(crate) async fn ask<T, F, A>(&self, ask: Ask<'_>, send: F) -> Result<T, Error>
     where
         F: Fn(Try) -> A,
         A: Future<Output = Result<Response<T>, Status>>,
@@ -116,27 +132,17 @@ impl Router {
         let mut rounds = Rounds::new(clock.moment());
         loop {
             let Some(address) = rounds.pick(ask) else {
-                return rounds.end(
-                    ask,
-                    RpcError::new(Kind::Retry, "E_UNREACHABLE", "no address is known"),
-                );
+                let nobody = RpcError::new(Kind::Retry, "E_UNREACHABLE", "no address is known");
+                return Err(rounds.end(ask, nobody));
             };
             let time_limit = rounds.time_limit(self.settings.limits.call_timeout) + ask.server_wait;
             let answer = self.try_once(ask, &address, time_limit, &send).await;
             let error = match answer {
                 Ok(value) => {
                     ask.group.answered(&address, ask.of_leader);
-                    return Asked {
-                        result: Ok(value),
-                        earlier_try_lost: rounds.lost,
-                    };
+                    return Ok(value);
                 }
-                Err(TryError::Setup(error)) => {
-                    return Asked {
-                        result: Err(error),
-                        earlier_try_lost: rounds.lost,
-                    };
-                }
+                Err(TryError::Setup(error)) => return Err(error),
                 Err(TryError::Silent) => {
                     self.channels.drop_channel(&address, &ask.group.role);
                     rounds.silent(&address, clock.moment());
@@ -148,7 +154,7 @@ impl Router {
             let now = clock.moment();
             match rounds.after(ask, &address, &error, now, &self.settings.seams.random) {
                 Some(wait) if now.since(rounds.begun) < give_up_after => clock.sleep(wait).await,
-                _ => return rounds.end(ask, error),
+                _ => return Err(rounds.end(ask, error)),
             }
         }
     }
@@ -203,7 +209,7 @@ impl Router {
             let request = one.request(request.clone());
             async move { one.names().hello(request).await }
         };
-        let reply: names::HelloReply = self.ask(ask, send).await.result?;
+        let reply: names::HelloReply = self.ask(ask, send).await?;
         let understood = PROTOCOL_VERSION_MIN..=PROTOCOL_VERSION;
         if !understood.contains(&reply.protocol_version) {
             return Err(Error::protocol(format!(
@@ -221,8 +227,15 @@ impl Router {
         Ok(now)
     }
 
+    /// A key for one change, born now.
+    pub(crate) async fn once(&self) -> Result<OnceKey, Error> {
+        let born = self.names_time().await?;
+        let key = IdempotencyKey::new(self.settings.seams.random.bytes());
+        Ok(OnceKey { key, born })
+    }
+
     /// The names group's time, asked for anew where the last answer is old.
-    pub(crate) async fn names_time(&self) -> Result<ClusterTime, Error> {
+    async fn names_time(&self) -> Result<ClusterTime, Error> {
         match self.names_clock.now(&self.settings.seams.clock) {
             Some(now) => Ok(now),
             None => self.hello().await,
@@ -256,7 +269,6 @@ struct Rounds {
     silences: u32,
     /// Who was silent, and until when a redirect to them is not followed: their group may be electing another.
     shunned: Vec<(String, Moment)>,
-    lost: bool,
     /// A server of ours answered at least once.
     reached: bool,
 }
@@ -272,7 +284,6 @@ impl Rounds {
             redirects: 0,
             silences: 0,
             shunned: Vec::new(),
-            lost: false,
             reached: false,
         }
     }
@@ -339,7 +350,6 @@ impl Rounds {
                 self.backoff.next(random, error.retry_after)
             }
             Kind::Retry => {
-                self.lost = true;
                 ask.group.disappointed(address, None);
                 let untried = ask
                     .group
@@ -370,22 +380,19 @@ impl Rounds {
         }
     }
 
-    fn end<T>(self, ask: Ask<'_>, source: RpcError) -> Asked<T> {
-        let error = if self.reached || !source.kind.is_passing() {
+    fn end(self, ask: Ask<'_>, source: RpcError) -> Error {
+        let source = Box::new(source);
+        if self.reached || !source.kind.is_passing() {
             Error::Call {
                 call: ask.call,
-                source: Box::new(source),
+                source,
             }
         } else {
             Error::Unreachable {
                 whom: ask.group.whom.clone(),
                 tried: self.tried,
-                source: Box::new(source),
+                source,
             }
-        };
-        Asked {
-            result: Err(error),
-            earlier_try_lost: self.lost,
         }
     }
 }

@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use proto::bulk::pool::Pool;
 use proto::names::v1 as names;
 
-pub(crate) use call::{Ask, Asked, Try};
+pub(crate) use call::{Ask, Try};
 pub(crate) use group::Group;
 
 use crate::error::Error;

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::digest;
-use common::ids::{IdempotencyKey, UploadId};
+use common::ids::UploadId;
 use common::path::RemotePath;
 use common::units::ByteCount;
 use proto::CHUNKS_PER_VERSION_MAX;
@@ -56,9 +56,11 @@ const DETAILS_WAIT: Duration = Duration::from_secs(5);
 
 /// A new upload's key, born now by the names group's time.
 pub(crate) async fn new_key(router: &Router) -> Result<UploadKey, Error> {
-    let born = router.names_time().await?;
-    let key = IdempotencyKey::new(router.settings.seams.random.bytes());
-    Ok(UploadKey { key, born })
+    let once = router.once().await?;
+    Ok(UploadKey {
+        key: once.key,
+        born: once.born,
+    })
 }
 
 /// One upload from beginning to end.

@@ -128,7 +128,6 @@ async fn send_open(
     router
         .ask(Ask::leader("open upload", router.supernodes()), send)
         .await
-        .result
 }
 
 impl Ticket {
@@ -170,12 +169,12 @@ impl Session {
         A: Future<Output = Result<Response<T>, Status>>,
     {
         let ticket = self.ticket().await?;
-        let answer = self.router.ask(ask, |one| send(ticket.clone(), one)).await.result;
+        let answer = self.router.ask(ask, |one| send(ticket.clone(), one)).await;
         match answer {
             // The cluster's time may be ahead of ours: one more try with a ticket of now.
             Err(error) if error.kind() == Kind::Denied => {
                 let ticket = self.renew().await?;
-                self.router.ask(ask, |one| send(ticket.clone(), one)).await.result
+                self.router.ask(ask, |one| send(ticket.clone(), one)).await
             }
             answer => answer,
         }
@@ -222,5 +221,5 @@ pub(super) async fn abort(
         give_up_after: Some(give_up_after),
         ..Ask::leader("abort upload", router.supernodes())
     };
-    Standing::of(router.ask(ask, send).await.result?)
+    Standing::of(router.ask(ask, send).await?)
 }

@@ -10,6 +10,7 @@
 
 extern crate dbfs_client as client;
 
+mod commands;
 mod download;
 mod fake;
 mod names;

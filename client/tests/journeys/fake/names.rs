@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use common::error::Kind;
+use prost::Message;
 use proto::error::RpcError;
 use proto::names::v1::names_server::Names;
 use proto::names::v1::{
@@ -12,6 +13,7 @@ use proto::names::v1::{
     ResolveRequest, SearchReply, SearchRequest, SetPasswordRequest, SetUserEnabledRequest, StatRequest,
     StatusReply, StatusRequest, UploadSession, UploadState, UploadStatus, User, UserRole, WhoAmIRequest,
 };
+use proto::{IDEMPOTENCY_BORN_HEADER, IDEMPOTENCY_KEY_HEADER};
 use tonic::{Request, Response, Status};
 
 use super::world::{State, Upload, World, not_found};
@@ -47,7 +49,10 @@ impl Supernode {
         call: &'static str,
         request: Request<R>,
         work: impl FnOnce(&mut State, R) -> Result<T, RpcError>,
-    ) -> Answer<T> {
+    ) -> Answer<T>
+    where
+        T: Message + Default,
+    {
         let leads = {
             let state = self.world.state();
             let leader = state.supernodes.get(state.names_leader).cloned();
@@ -61,7 +66,27 @@ impl Supernode {
             self.world.state().calls.push("redirect");
             return Err(RpcError::not_leader(leader).into());
         }
-        self.any(call, request, work).await
+        let text = |name| {
+            request
+                .metadata()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
+        let key = text(IDEMPOTENCY_KEY_HEADER);
+        assert_eq!(key.is_some(), text(IDEMPOTENCY_BORN_HEADER).is_some());
+        assert!(key.is_some() || call.ends_with("upload"), "{call} carries no key");
+        let once = |state: &mut State, asked| {
+            if let Some(before) = key.as_ref().and_then(|key| state.answered.get(key)) {
+                return Ok(T::decode(before.as_slice()).unwrap());
+            }
+            let answer = work(state, asked)?;
+            state
+                .answered
+                .extend(key.map(|key| (key, answer.encode_to_vec())));
+            Ok(answer)
+        };
+        self.any(call, request, once).await
     }
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) grants_valid_from: u64,
     pub(crate) grant_number: u64,
     pub(crate) grant_life: Duration,
+    /// Encoded answers to changes, by their key.
+    pub(crate) answered: BTreeMap<String, Vec<u8>>,
     script: BTreeMap<&'static str, VecDeque<Fault>>,
     pub(crate) calls: Vec<&'static str>,
     /// Requests of `plan chunks`, as they came.
@@ -72,6 +74,7 @@ impl Default for State {
             grants_valid_from: 0,
             grant_number: 1,
             grant_life: Duration::from_secs(60),
+            answered: BTreeMap::new(),
             script: BTreeMap::new(),
             calls: Vec::new(),
             plan_requests: Vec::new(),
