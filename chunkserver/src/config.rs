@@ -47,8 +47,6 @@ pub struct Config {
     pub supernodes: Vec<String>,
     /// Whether an upload may be acknowledged with fewer than two copies.
     pub durability: Durability,
-    /// Address of an HTTP server for Prometheus (`/metrics`, plain text, no names or contents); empty: none.
-    pub metrics: String,
     /// Where and how chunks are kept.
     pub store: StoreConfig,
     /// Bounds and deadlines of the bulk data plane.
@@ -155,7 +153,6 @@ impl Default for Config {
             voters: 3,
             supernodes: Vec::new(),
             durability: Durability::Full,
-            metrics: String::new(),
             store: StoreConfig::default(),
             data_plane: DataPlaneSettings::default(),
             timings: Timings::default(),

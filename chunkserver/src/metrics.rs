@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use common::error::Kind;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+
 };
 
 const REQUESTS: (&str, &str) = (
@@ -63,12 +63,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counters at zero, in a registry of their own.
+    /// Counters at zero, registered with `registry`.
     ///
     /// # Errors
-    /// Never: the names are constants; the library checks them at run time.
-    pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
+    /// A name is taken there.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let vector = |(name, help): (&str, &str), label: &[&str]| {
             let vector = IntCounterVec::new(Opts::new(name, help), label)?;
             registry.register(Box::new(vector.clone()))?;
@@ -106,23 +105,13 @@ impl Metrics {
             moves: vector(MOVES, &["move"])?,
             seconds,
             leads,
-            registry,
+            registry: registry.clone(),
         })
     }
 
     /// Where other parts of the process register what they count.
     pub fn registry(&self) -> &Registry {
         &self.registry
-    }
-
-    /// Everything counted, in the text format of Prometheus.
-    ///
-    /// # Errors
-    /// A metric that cannot be printed.
-    pub fn text(&self) -> Result<String, prometheus::Error> {
-        let mut out = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
-        Ok(String::from_utf8_lossy(&out).into_owned())
     }
 
     /// Counts one control request.
@@ -160,10 +149,11 @@ mod tests {
 
     #[test]
     fn requests_show_up_in_the_text() {
-        let metrics = Metrics::new().unwrap();
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).unwrap();
         metrics.request("Seal", 100, Ok(20), Duration::from_millis(3));
         metrics.request("Seal", 50, Err(Kind::Busy), Duration::from_millis(1));
-        let text = metrics.text().unwrap();
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         for line in [
             "dbfs_control_requests_total{kind=\"Busy\",method=\"Seal\"} 1",
             "dbfs_control_received_bytes_total{method=\"Seal\"} 150",

@@ -27,7 +27,7 @@ use crate::cluster::api::{FilesService, NodesService};
 use crate::cluster::background::lead;
 use crate::cluster::{Cluster, ClusterMachine, Parts, Supernodes};
 use crate::config::Config;
-use crate::control::{LeaderLink, NamesView, NodeContext, exposition, heartbeat, inventory, load};
+use crate::control::{LeaderLink, NamesView, NodeContext, heartbeat, inventory, load};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::disk_identity::Identity as DiskOwner;
@@ -50,6 +50,8 @@ pub struct Seams {
     pub network: Network,
     /// Ends the process in order.
     pub shutdown: Shutdown,
+    /// Counters are registered here ([`crate::metrics`]); serving them is the binary's business.
+    pub metrics: prometheus::Registry,
 }
 
 /// A chunkserver could not start or go on.
@@ -192,7 +194,7 @@ impl Member {
         let group = Group::open(settings, ClusterMachine)
             .await
             .map_err(Error::Group)?;
-        let metrics = Metrics::new()?;
+        let metrics = Metrics::new(&self.seams.metrics)?;
         let cluster = self.cluster(&group, &credentials, metrics.clone());
         tracing::info!(cluster = %cluster.cluster_id(), node = %cluster.node_id(), "member of the cluster");
 
@@ -203,12 +205,6 @@ impl Member {
             "the leader's loops",
             lead::run(Arc::clone(&cluster), shutdown),
         ));
-        if !self.config.metrics.is_empty() {
-            let listener = self.listen(&self.control, &self.config.metrics).await?;
-            let (clock, shutdown) = (self.seams.clock.clone(), self.seams.shutdown.clone());
-            let serving = exposition::serve(listener, metrics.clone(), clock, shutdown);
-            parts.spawn(named("the metrics server", serving));
-        }
         let opened = self.open_store(&cluster).await;
         let outcome = match opened {
             Ok((store, recovered)) => {

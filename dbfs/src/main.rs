@@ -6,7 +6,6 @@
 mod command_line;
 
 mod config;
-mod data_lock;
 mod metrics;
 mod role;
 mod signals;

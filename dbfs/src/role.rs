@@ -11,7 +11,6 @@ use common::error::{Kind, chain};
 use prometheus::Registry;
 
 use crate::config::{self, Config};
-use crate::data_lock::DataLock;
 use crate::{metrics, signals};
 
 /// Runs a role of the installation in the foreground.
@@ -41,7 +40,6 @@ pub(crate) async fn supernode(context: &Context, args: Args) -> Result<(), Failu
     let own = config.supernode.clone();
     own.validate().map_err(|error| refused(&error))?;
     check_identity(&own.identity_dir)?;
-    let _lock = DataLock::take(&own.data_dir)?;
     let registry = Registry::new();
     metrics::serve(&config.metrics, &registry, &context.seams, &context.shutdown).await?;
     let seams = supernode::Seams {
@@ -49,7 +47,7 @@ pub(crate) async fn supernode(context: &Context, args: Args) -> Result<(), Failu
         random: context.seams.random.clone(),
         network: context.seams.network.clone(),
         shutdown: context.shutdown.clone(),
-        registry,
+        metrics: registry,
     };
     supernode::run(own, seams)
         .await
@@ -66,7 +64,6 @@ pub(crate) async fn chunkserver(context: &Context, args: Args) -> Result<(), Fai
     let own = config.chunkserver.clone();
     own.validate().map_err(|error| refused(&error))?;
     check_identity(&own.identity_dir)?;
-    let _lock = DataLock::take(&own.data_dir)?;
     let registry = Registry::new();
     metrics::serve(&config.metrics, &registry, &context.seams, &context.shutdown).await?;
     let seams = chunkserver::Seams {
@@ -74,7 +71,7 @@ pub(crate) async fn chunkserver(context: &Context, args: Args) -> Result<(), Fai
         random: context.seams.random.clone(),
         network: context.seams.network.clone(),
         shutdown: context.shutdown.clone(),
-        registry,
+        metrics: registry,
     };
     chunkserver::run(own, seams)
         .await

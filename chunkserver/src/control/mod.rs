@@ -15,7 +15,6 @@ mod names_view;
 
 mod link;
 
-pub(crate) mod exposition;
 pub(crate) mod heartbeat;
 pub(crate) mod inventory;
 pub(crate) mod load;

@@ -184,7 +184,10 @@ fn chunkserver(
         Durability::Full => chunkserver::config::Durability::Full,
         Durability::Reduced => chunkserver::config::Durability::Reduced,
     };
-    let _ = capacity;
+    own.store.directories = vec![chunkserver::store::config::DirectoryConfig {
+        path: own.data_dir.join("chunks"),
+        capacity_bytes: Some(capacity),
+    }];
     config
 }
 

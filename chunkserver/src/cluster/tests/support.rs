@@ -127,7 +127,7 @@ impl Member {
                 Arc::clone(&client_tls),
                 clock.clone(),
             ),
-            metrics: Metrics::new().unwrap(),
+            metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
             clock: clock.clone(),
             random: Random::system(),
             group,
