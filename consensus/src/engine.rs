@@ -55,6 +55,7 @@ impl fmt::Display for Payload {
 }
 
 /// What applying an entry gives to whoever proposed it.
+#[derive(Debug)]
 pub(crate) enum Answer {
     /// Nothing more than that it is applied.
     Applied,

@@ -12,6 +12,9 @@
 mod rows;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
@@ -61,6 +64,8 @@ pub(crate) struct Shared {
 
 /// What the log contains, durable or not.
 struct View {
+    /// The first entry, where there is one.
+    first: u64,
     last: Option<LogId>,
     purged: Option<LogId>,
     vote: Option<Vote>,
@@ -86,6 +91,7 @@ impl LogStore {
     ) -> io::Result<Self> {
         let (rows, opened, connection) = Rows::open(path, &owner, create)?;
         let Opened {
+            first,
             last,
             purged,
             vote,
@@ -93,6 +99,7 @@ impl LogStore {
         } = opened;
         let shared = Arc::new(Shared {
             view: Mutex::new(View {
+                first,
                 flushed: last.map_or(0, |last| last.index()),
                 last,
                 purged,
@@ -187,8 +194,7 @@ impl Shared {
             let read = blocking(move || shared.rows.read(range, bytes_max)).await;
             let (mut entries, bytes) = {
                 let view = self.view.lock();
-                let purged = view.purged.map_or(0, |purged| purged.index() + 1);
-                if view.truncations != truncations || purged > from_file.start {
+                if view.truncations != truncations || view.first > from_file.start {
                     continue;
                 }
                 read?
@@ -209,9 +215,8 @@ impl Shared {
 impl View {
     /// The part of `start..end` that the log contains.
     fn clamp(&self, start: u64, end: u64) -> (u64, u64) {
-        let first = self.purged.map_or(0, |purged| purged.index() + 1);
         let after = self.last.map_or(0, |last| last.index() + 1);
-        (start.max(first), end.min(after))
+        (start.max(self.first), end.min(after))
     }
 
     fn cached_from(&self) -> u64 {
@@ -235,6 +240,9 @@ impl View {
     }
 
     fn push(&mut self, entry: Entry) {
+        if self.last.is_none() {
+            self.first = entry.index();
+        }
         self.last = Some(entry.log_id());
         self.cache_bytes += entry_bytes(&entry);
         self.cache.push_back(entry);
@@ -253,6 +261,9 @@ impl View {
     }
 
     fn truncate_after(&mut self, after: Option<LogId>) {
+        if after.map(|after| after.index()) >= self.last.map(|last| last.index()) {
+            return;
+        }
         let kept = after.map_or(0, |after| after.index() + 1);
         while self.cache.back().is_some_and(|entry| entry.index() >= kept) {
             if let Some(entry) = self.cache.pop_back() {
@@ -275,6 +286,7 @@ impl View {
             }
         }
         self.purged = Some(upto);
+        self.first = upto.index() + 1;
         if self.last < Some(upto) {
             self.last = Some(upto);
             self.cache.clear();

@@ -37,6 +37,7 @@ impl Row {
 
 /// What a log contained when it was opened.
 pub(crate) struct Opened {
+    pub(crate) first: u64,
     pub(crate) last: Option<LogId>,
     pub(crate) purged: Option<LogId>,
     pub(crate) vote: Option<Vote>,
@@ -91,7 +92,15 @@ impl Rows {
             })
             .optional()
             .map_err(failure)?;
+        let first = purged.map_or(0, |purged| purged.index + 1);
+        let found: Option<i64> = tx
+            .query_row("SELECT min(idx) FROM log", [], |row| row.get(0))
+            .map_err(failure)?;
+        if found.is_some_and(|found| found.cast_unsigned() != first) {
+            return Err(missing(first));
+        }
         let opened = Opened {
+            first,
             last: last.or(purged).map(engine::log_id),
             purged: purged.map(engine::log_id),
             vote: meta::<schema::Vote>(&tx, meta_key::VOTE)?.map(engine::vote),

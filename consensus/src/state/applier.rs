@@ -194,9 +194,7 @@ impl<M: Machine> Applier<M> {
     }
 
     fn install(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile, shared: &Shared) -> io::Result<()> {
-        let SnapshotFile::Received(received) = snapshot else {
-            return Err(failure("only a received snapshot can be installed"));
-        };
+        let received = snapshot.into_file(shared.files.directory())?;
         check_snapshot(received.path(), self.cluster, meta)?;
         let (generation, path) = shared.files.stage_next(received.path())?;
         let mut connection = sqlite::open_writer(&path, Sync::Normal)?;

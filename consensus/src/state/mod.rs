@@ -42,6 +42,8 @@ pub(crate) use crate::state::snapshot::{Scratch, SnapshotFile};
 const JOBS_WAITING_MAX: usize = 16;
 /// Entries applied in one transaction.
 const BATCH_ENTRIES_MAX: usize = 2048;
+type SnapshotOf = Snapshot<engine::Leader, u64, openraft::EmptyNode, SnapshotFile>;
+
 /// Bytes of entries applied in one transaction.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
@@ -211,9 +213,7 @@ impl RaftStateMachine<Types> for StateMachine {
         self.run(|done| Job::Install { meta, snapshot, done }).await
     }
 
-    async fn get_current_snapshot(
-        &mut self,
-    ) -> io::Result<Option<Snapshot<engine::Leader, u64, openraft::EmptyNode, SnapshotFile>>> {
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf>> {
         let path = self.shared.files.current();
         let directory = self.shared.files.directory().to_owned();
         let pinned = blocking(move || snapshot::pin(&path, directory)).await?;
@@ -226,18 +226,17 @@ impl RaftStateMachine<Types> for StateMachine {
 impl RaftSnapshotBuilder<Types> for StateMachine {
     type SnapshotData = SnapshotFile;
 
-    async fn build_snapshot(
-        &mut self,
-    ) -> io::Result<Snapshot<engine::Leader, u64, openraft::EmptyNode, SnapshotFile>> {
+    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf> {
+        // First pinned, then synced: what the description says must be durable, for the log behind it may go.
+        let pinned = self.get_current_snapshot().await?;
         let applied = self.shared.make_durable().await?;
-        let meta = SnapshotMeta {
-            last_log_id: applied.log_id,
-            last_membership: applied.membership.as_ref().clone(),
-        };
-        Ok(Snapshot {
-            meta,
+        Ok(pinned.unwrap_or_else(|| Snapshot {
+            meta: SnapshotMeta {
+                last_log_id: None,
+                last_membership: applied.membership.as_ref().clone(),
+            },
             snapshot: SnapshotFile::Nothing,
-        })
+        }))
     }
 }
 

@@ -18,9 +18,9 @@ const BACKUP_PAGES: i32 = 4096;
 
 /// The data of a snapshot, in one of the places where it can be.
 pub(crate) enum SnapshotFile {
-    /// "Built" locally: the state machine itself, durable.
+    /// Of a state machine to which nothing was applied.
     Nothing,
-    /// A reader that holds the state machine at the snapshot's position; nothing is copied yet.
+    /// A reader that holds the state machine at the snapshot's position; nothing is copied until it is sent.
     Pinned(Pinned),
     /// Complete, verified and synced, to be installed.
     Received(Scratch),
@@ -89,10 +89,31 @@ pub(crate) struct Copy {
     pub(crate) digest: Digest,
 }
 
+impl SnapshotFile {
+    /// The file to be installed in `directory`, which must be on one file system with it, complete and synced.
+    pub(crate) fn into_file(self, directory: &Path) -> io::Result<Scratch> {
+        match self {
+            SnapshotFile::Received(file) => Ok(file),
+            SnapshotFile::Pinned(pinned) => {
+                let file = pinned.copy_to(directory)?;
+                common::disk::sync_file(&std::fs::File::open(file.path())?)?;
+                Ok(file)
+            }
+            SnapshotFile::Nothing => Err(failure("there is nothing in this snapshot")),
+        }
+    }
+}
+
 impl Pinned {
     /// Copies the file. Takes as long as reading and writing it; blocks the thread.
     pub(crate) fn copy(self) -> io::Result<Copy> {
-        let file = Scratch::new(&self.directory, "outgoing");
+        let file = self.copy_to(&self.directory)?;
+        let (length, digest) = digest_of(file.path())?;
+        Ok(Copy { file, length, digest })
+    }
+
+    fn copy_to(&self, directory: &Path) -> io::Result<Scratch> {
+        let file = Scratch::new(directory, "outgoing");
         let mut target = sqlite::open_copy(file.path())?;
         {
             let backup = Backup::new(&self.connection, &mut target).map_err(failure)?;
@@ -105,9 +126,7 @@ impl Pinned {
                 }
             }
         }
-        drop(target);
-        let (length, digest) = digest_of(file.path())?;
-        Ok(Copy { file, length, digest })
+        Ok(file)
     }
 }
 

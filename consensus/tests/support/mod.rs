@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 #![allow(clippy::disallowed_methods, reason = "tests wait by the machine's clock")]
 
+pub mod partition;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,278 @@
+//! What a group survives: purged logs, power cuts, partitions, lost answers.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
+#![allow(clippy::disallowed_methods, reason = "a test waits by the machine's clock")]
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dbfs_consensus::{Error, Settings};
+use proto::raft::v1 as pb;
+use proto::raft::v1::raft_client::RaftClient;
+use support::partition::Cuts;
+use support::{Node, cluster, eventually, leader, propose_somewhere, running, set, times};
+
+fn short_log(settings: &mut Settings) {
+    settings.limits.snapshot_entries = 50;
+    settings.limits.log_keep_entries = 10;
+    settings.limits.log_cache_bytes = 4096;
+}
+
+/// The first entry in a member's log file.
+fn first_entry(directory: &Path) -> u64 {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let log = rusqlite::Connection::open_with_flags(directory.join("log.db"), flags).unwrap();
+    let first: Option<i64> = log
+        .query_row("SELECT min(idx) FROM log", [], |row| row.get(0))
+        .unwrap();
+    first.unwrap_or(0).cast_unsigned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_far_behind_are_sent_the_whole_state() {
+    let (installation, mut nodes) = cluster(3, short_log).await;
+    let at = leader(&nodes).await;
+    let behind = (at + 1) % 3;
+    nodes[at].group().propose(set("early")).await.unwrap();
+    nodes[behind].cut_off().await;
+    for _ in 0..300 {
+        nodes[at].group().propose(set("k")).await.unwrap();
+    }
+    eventually("the log is purged", || first_entry(&nodes[at].directory()) > 100).await;
+    nodes[behind].start().await;
+    assert_eq!(times(nodes[behind].group(), "k").await, 300);
+    assert_eq!(times(nodes[behind].group(), "early").await, 1);
+    assert!(nodes[behind].directory().join("state-2.db").exists());
+    assert!(!nodes[behind].directory().join("state-1.db").exists());
+    // It goes on from there, also after a restart.
+    nodes[at].group().propose(set("k")).await.unwrap();
+    nodes[behind].cut_off().await;
+    nodes[behind].start().await;
+    assert_eq!(times(nodes[behind].group(), "k").await, 301);
+    let mut fourth = Node::new(&installation, "n4").await;
+    fourth.settings.join = vec![nodes[at].address.clone()];
+    short_log(&mut fourth.settings);
+    fourth.start().await;
+    assert_eq!(times(fourth.group(), "k").await, 301);
+    assert_eq!(fourth.group().status().members.len(), 4);
+    let leftovers = std::fs::read_dir(nodes[at].directory()).unwrap();
+    let leftovers = leftovers.filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_string_lossy().starts_with("outgoing")
+    });
+    assert_eq!(leftovers.count(), 0);
+}
+
+/// Copies the files of one store as a power cut would leave them: the database, then its write-ahead log. Nothing
+/// checkpoints in these tests, so that the database does not change under the copy.
+fn copy_store(from: &Path, to: &Path, name: &str) {
+    std::fs::create_dir_all(to).unwrap();
+    for suffix in ["", "-wal"] {
+        let file = format!("{name}{suffix}");
+        std::fs::copy(from.join(&file), to.join(&file)).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_power_cut_of_all_after_a_purge_loses_nothing_acknowledged() {
+    let (installation, mut nodes) = cluster(3, short_log).await;
+    let at = leader(&nodes).await;
+    let acknowledged: Vec<Arc<AtomicU64>> = (0..4).map(|_| Arc::default()).collect();
+    let mut tasks = Vec::new();
+    for (task, count) in acknowledged.iter().enumerate() {
+        let (group, count) = (nodes[at].group().clone(), Arc::clone(count));
+        tasks.push(tokio::spawn(async move {
+            while group.propose(set(format!("key-{task}"))).await.is_ok() {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        }));
+    }
+    let image = |node: &Node| installation.root.path().join(format!("image-{}", node.name));
+    // Each state machine as it was right after its log was purged: it loses all that was not synced by then.
+    for node in &nodes {
+        loop {
+            let before = first_entry(&node.directory());
+            eventually("another purge", || {
+                first_entry(&node.directory()) > before.max(20)
+            })
+            .await;
+            let purged = first_entry(&node.directory());
+            copy_store(&node.directory(), &image(node), "state-1.db");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            copy_store(&node.directory(), &image(node), "log.db");
+            if first_entry(&image(node)) == purged {
+                break;
+            }
+        }
+    }
+    // All logs at one moment, if none was purged since; the later the cut, the more must be there.
+    let must: Vec<u64> = acknowledged
+        .iter()
+        .map(|count| count.load(Ordering::SeqCst))
+        .collect();
+    for node in &nodes {
+        let again = node.directory().with_extension("later");
+        copy_store(&node.directory(), &again, "log.db");
+        if first_entry(&again) == first_entry(&image(node)) {
+            copy_store(&again, &image(node), "log.db");
+        }
+        for file in ["identity", "state.current"] {
+            std::fs::copy(node.directory().join(file), image(node).join(file)).unwrap();
+        }
+    }
+    for node in &mut nodes {
+        node.cut_off().await;
+        node.settings.directory = image(node);
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let at_most: Vec<u64> = acknowledged
+        .iter()
+        .map(|count| count.load(Ordering::SeqCst) + 1)
+        .collect();
+    for node in &mut nodes {
+        node.start().await;
+    }
+    leader(&nodes).await;
+    for node in &nodes {
+        for (task, (must, at_most)) in must.iter().zip(&at_most).enumerate() {
+            let found = times(node.group(), &format!("key-{task}")).await;
+            let fits = *must <= found && found <= *at_most;
+            assert!(
+                fits,
+                "{} key-{task}: {found}, acknowledged {must} to {at_most}",
+                node.name
+            );
+        }
+    }
+    assert!(must.iter().sum::<u64>() > 100, "{must:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_cut_off_does_no_harm() {
+    let cuts = Cuts::default();
+    let (_installation, nodes) = cluster(3, |settings| {
+        settings.network = cuts.network(&settings.record.control);
+        settings.timings.propose_timeout = Duration::from_secs(3);
+        settings.timings.read_timeout = Duration::from_secs(2);
+    })
+    .await;
+    let at = leader(&nodes).await;
+    let addresses: Vec<String> = nodes.iter().map(|node| node.address.clone()).collect();
+    nodes[at].group().propose(set("k")).await.unwrap();
+    let old = nodes[at].group().status().epoch.unwrap();
+    cuts.isolate(
+        &addresses[at],
+        addresses.iter().filter(|address| **address != addresses[at]),
+    );
+    // What it takes in the first moment may or may not be applied; never acknowledged and lost.
+    let doubtful = nodes[at].group().propose(set("doubtful")).await;
+    assert!(doubtful.is_err(), "{doubtful:?}");
+    eventually("it knows that its leadership is not in force", || {
+        nodes[at].group().status().epoch.is_none()
+    })
+    .await;
+    let read = nodes[at].group().barrier().await;
+    assert!(matches!(read, Err(Error::Retry { .. })), "{read:?}");
+    let others: Vec<_> = nodes
+        .iter()
+        .filter(|node| node.address != addresses[at])
+        .collect();
+    eventually("another leads", || {
+        others.iter().any(|node| node.group().status().epoch.is_some())
+    })
+    .await;
+    let groups: Vec<_> = others.iter().map(|node| node.group()).collect();
+    let stamped = propose_somewhere(&groups, set("k")).await.now;
+    assert!(
+        nodes[at].group().now().as_millis() <= stamped,
+        "its clock runs ahead of nobody"
+    );
+    cuts.heal();
+    assert_eq!(times(nodes[at].group(), "k").await, 2);
+    let lost = times(nodes[at].group(), "doubtful").await;
+    assert!(lost <= 1);
+    for group in groups {
+        assert_eq!(times(group, "doubtful").await, lost);
+    }
+    let again = leader(&nodes).await;
+    assert!(nodes[again].group().status().epoch.unwrap() > old);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_cut_off_and_back_disturbs_nobody() {
+    let cuts = Cuts::default();
+    let (_installation, nodes) = cluster(3, |settings| {
+        settings.network = cuts.network(&settings.record.control);
+    })
+    .await;
+    let at = leader(&nodes).await;
+    let epoch = nodes[at].group().status().epoch;
+    let addresses: Vec<String> = nodes.iter().map(|node| node.address.clone()).collect();
+    let away = (at + 1) % 3;
+    cuts.isolate(
+        &addresses[away],
+        addresses.iter().filter(|address| **address != addresses[away]),
+    );
+    // Long enough for it to stand for election several times, if it could.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    nodes[at].group().propose(set("k")).await.unwrap();
+    cuts.heal();
+    assert_eq!(times(nodes[away].group(), "k").await, 1);
+    assert_eq!(
+        nodes[at].group().status().epoch,
+        epoch,
+        "pre-vote keeps the leader in place"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_whose_answer_was_lost_makes_no_second_member() {
+    let (_installation, nodes) = cluster(3, |_| {}).await;
+    let at = leader(&nodes).await;
+    let settings = &nodes[at].settings;
+    let channel = proto::control::connect(
+        &settings.network,
+        &nodes[at].address,
+        &settings.role,
+        Arc::clone(&settings.tls),
+    );
+    let mut client = RaftClient::new(channel.unwrap());
+    let envelope = pb::Envelope {
+        protocol_version: proto::PROTOCOL_VERSION,
+        group: "names".to_owned(),
+        ..pb::Envelope::default()
+    };
+    let join = pb::JoinRequest {
+        envelope: Some(envelope.clone()),
+        nonce: vec![7; 16].into(),
+        member: Some(pb::Member {
+            control_address: "127.0.0.1:1".to_owned(),
+            ..pb::Member::default()
+        }),
+    };
+    let first = client.join(join.clone()).await.unwrap().into_inner();
+    let second = client.join(join.clone()).await.unwrap().into_inner();
+    assert_eq!(first.node, second.node);
+    assert_eq!(second.members.len(), 4);
+    let mut other = join.clone();
+    other.nonce = vec![8; 16].into();
+    assert_ne!(client.join(other).await.unwrap().into_inner().node, first.node);
+    let mut foreign = join;
+    foreign.envelope = Some(pb::Envelope {
+        group: "cluster".to_owned(),
+        ..envelope
+    });
+    let refused = client.join(foreign).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert_eq!(running(&nodes).len(), 3);
+}
