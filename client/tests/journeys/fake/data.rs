@@ -48,11 +48,42 @@ pub(crate) enum GetFault {
     OtherContent,
 }
 
+/// A chunk at a node.
+#[derive(Clone)]
+pub(crate) enum Kept {
+    Bytes(Bytes),
+    /// Forgotten; so many zeros stand for it.
+    Zeros(u64),
+}
+
+impl Kept {
+    fn length(&self) -> u64 {
+        match self {
+            Kept::Bytes(bytes) => bytes.len() as u64,
+            Kept::Zeros(length) => *length,
+        }
+    }
+
+    fn part(&self, from: u64, to: u64) -> Vec<u8> {
+        match self {
+            Kept::Bytes(bytes) => bytes[from as usize..to as usize].to_vec(),
+            Kept::Zeros(_) => vec![0; (to - from) as usize],
+        }
+    }
+}
+
+/// A chunk on its way in.
+struct Intake {
+    kept: Option<Vec<u8>>,
+    length: u64,
+    hasher: ChunkHasher,
+}
+
 pub(crate) struct Node {
     pub(crate) number: u64,
     pub(crate) address: String,
     world: Arc<World>,
-    chunks: Mutex<BTreeMap<AttemptId, Bytes>>,
+    chunks: Mutex<BTreeMap<AttemptId, Kept>>,
     pub(crate) put_faults: Mutex<VecDeque<PutFault>>,
     pub(crate) get_fault: Mutex<Option<GetFault>>,
     /// Connections are refused.
@@ -61,6 +92,8 @@ pub(crate) struct Node {
     pub(crate) gets: AtomicUsize,
     /// Every data frame of a put takes so long.
     pub(crate) slowness: Mutex<Duration>,
+    /// Content is forgotten, and reads as zeros.
+    forgetful: AtomicBool,
 }
 
 impl Node {
@@ -77,6 +110,7 @@ impl Node {
             puts: AtomicUsize::new(0),
             gets: AtomicUsize::new(0),
             slowness: Mutex::default(),
+            forgetful: AtomicBool::new(false),
         });
         let serving = Arc::clone(&node);
         tokio::spawn(async move {
@@ -91,9 +125,8 @@ impl Node {
                     };
                     let (reading, writing) = tokio::io::split(stream);
                     // However a connection ends, the test looks at what the client makes of it.
-                    let _ = stop
-                        .guard(node.serve(FrameReader::new(reading), FrameWriter::new(writing)))
-                        .await;
+                    let serving = node.serve(FrameReader::new(reading), FrameWriter::new(writing));
+                    let _ = stop.guard(Box::pin(serving)).await;
                 });
             }
         });
@@ -104,22 +137,28 @@ impl Node {
         self.chunks.lock().contains_key(&attempt)
     }
 
+    /// From now on only lengths are kept; content reads as zeros.
+    pub(crate) fn keep_nothing(&self) {
+        self.forgetful.store(true, Ordering::SeqCst);
+    }
+
     /// Loses everything.
     pub(crate) fn wipe(&self) {
         self.chunks.lock().clear();
     }
 
-    pub(crate) fn content(&self, attempt: AttemptId) -> Option<Bytes> {
-        self.chunks.lock().get(&attempt).cloned()
+    pub(crate) fn content(&self, attempt: AttemptId) -> Option<Vec<u8>> {
+        let kept = self.chunks.lock().get(&attempt).cloned();
+        kept.map(|kept| kept.part(0, kept.length()))
     }
 
     /// Hides a chunk.
-    pub(crate) fn take(&self, attempt: AttemptId) -> Option<Bytes> {
+    pub(crate) fn take(&self, attempt: AttemptId) -> Option<Kept> {
         self.chunks.lock().remove(&attempt)
     }
 
     /// Shows it again.
-    pub(crate) fn give(&self, attempt: AttemptId, content: Option<Bytes>) {
+    pub(crate) fn give(&self, attempt: AttemptId, content: Option<Kept>) {
         self.chunks
             .lock()
             .extend(content.map(|content| (attempt, content)));
@@ -155,7 +194,14 @@ impl Node {
     ) -> Result<bool, Error> {
         let begin: PutBegin = first.decode()?;
         let fault = self.put_faults.lock().pop_front();
-        let mut content = Vec::new();
+        let index = u32::from_be_bytes(begin.grant[16..20].try_into().unwrap());
+        let chunk_bytes = self.world.state().chunk_bytes;
+        let mut intake = Intake {
+            kept: (!self.forgetful.load(Ordering::SeqCst)).then(Vec::new),
+            length: 0,
+            hasher: ChunkHasher::new(u64::from(index) * chunk_bytes),
+        };
+        let mut frame_content = Vec::new();
         let mut frames = 0;
         let end: PutEnd = loop {
             let Some(frame) = reader.next().await? else {
@@ -164,11 +210,19 @@ impl Node {
             match frame.frame_type {
                 FrameType::Data => {
                     let head = DataHead::decode(&frame.body)?;
-                    let at = content.len();
-                    content.resize(at + frame.data_length, 0);
-                    reader.data(&mut content[at..]).await?;
-                    assert_eq!(head.first_block as usize * BLOCK_BYTES, at, "no gap");
-                    blocks::verify(begin.attempt, head.first_block, &content[at..], &head.checksums).unwrap();
+                    frame_content.resize(frame.data_length, 0);
+                    reader.data(&mut frame_content).await?;
+                    assert_eq!(
+                        u64::from(head.first_block) * BLOCK_BYTES as u64,
+                        intake.length,
+                        "no gap"
+                    );
+                    blocks::verify(begin.attempt, head.first_block, &frame_content, &head.checksums).unwrap();
+                    intake.length += frame.data_length as u64;
+                    intake.hasher.update(&frame_content);
+                    if let Some(kept) = &mut intake.kept {
+                        kept.extend_from_slice(&frame_content);
+                    }
                     frames += 1;
                     let slowness = *self.slowness.lock();
                     if !slowness.is_zero() {
@@ -192,7 +246,7 @@ impl Node {
             Some(PutFault::BreakAfter(_)) => return Ok(false),
             None => self.expired(&begin.grant),
         };
-        self.answer_put(first.request, &begin, &end, content, failure, writer)
+        self.answer_put(first.request, &begin, &end, intake, failure, writer)
             .await?;
         Ok(true)
     }
@@ -202,14 +256,14 @@ impl Node {
         request: RequestNumber,
         begin: &PutBegin,
         end: &PutEnd,
-        content: Vec<u8>,
+        intake: Intake,
         failure: Option<Failure>,
         writer: &mut FrameWriter<W>,
     ) -> Result<(), Error> {
         match failure {
             Some(failure) => writer.control(request, &failure),
             None => {
-                let receipt = self.store(begin, end, content.into());
+                let receipt = self.store(begin, end, intake);
                 writer.control(request, &receipt);
             }
         }
@@ -228,15 +282,19 @@ impl Node {
         })
     }
 
-    fn store(&self, begin: &PutBegin, end: &PutEnd, content: Bytes) -> Receipt {
+    fn store(&self, begin: &PutBegin, end: &PutEnd, intake: Intake) -> Receipt {
         let upload = u64::from_be_bytes(begin.grant[8..16].try_into().unwrap());
         let index = u32::from_be_bytes(begin.grant[16..20].try_into().unwrap());
-        assert_eq!(end.length, content.len() as u64);
+        assert_eq!(end.length, intake.length);
         assert!(begin.length_hint.is_none_or(|hint| hint == end.length));
-        let chunk_bytes = self.world.state().chunk_bytes;
-        let mut hasher = ChunkHasher::new(u64::from(index) * chunk_bytes);
-        hasher.update(&content);
-        assert_eq!(hasher.finish(), end.digest, "the digest is of what was sent");
+        assert_eq!(
+            intake.hasher.finish(),
+            end.digest,
+            "the digest is of what was sent"
+        );
+        let content = intake
+            .kept
+            .map_or(Kept::Zeros(intake.length), |kept| Kept::Bytes(kept.into()));
         self.puts.fetch_add(1, Ordering::SeqCst);
         let nodes = self.world.nodes.get().unwrap();
         let copies = self.world.state().copies;
@@ -290,18 +348,18 @@ impl Node {
             return Ok(true);
         }
         let fault = *self.get_fault.lock();
-        let mut content = found.unwrap().to_vec();
-        if fault == Some(GetFault::OtherContent) {
-            content[0] ^= 1;
-        }
+        let kept = found.unwrap();
         let block = BLOCK_BYTES as u64;
         let mut at = asked.offset / block * block;
         let end = (asked.offset + asked.length)
             .next_multiple_of(block)
-            .min(content.len() as u64);
+            .min(kept.length());
         while at < end {
             let next = (at + DATA_BYTES_MAX as u64 / 4).min(end);
-            let mut run = content[at as usize..next as usize].to_vec();
+            let mut run = kept.part(at, next);
+            if fault == Some(GetFault::OtherContent) && at == 0 {
+                run[0] ^= 1;
+            }
             let first_block = (at / block) as u32;
             let sums = blocks::checksums(asked.attempt, first_block, &run);
             if fault == Some(GetFault::FlipByte) {
@@ -314,7 +372,7 @@ impl Node {
             }
             at = next;
         }
-        let chunk_length = content.len() as u64;
+        let chunk_length = kept.length();
         writer.control(first.request, &GetEnd { chunk_length });
         writer.flush().await?;
         Ok(true)

@@ -3,6 +3,8 @@
 //! It speaks the real protocols over real TLS: supernodes, one cluster with control and data planes. It is a stand-in
 //! for the servers' contracts only; nothing in it is durable or replicated.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
 pub(crate) mod data;
 mod files;
 mod names;
