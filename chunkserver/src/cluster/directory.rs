@@ -4,14 +4,16 @@
 //! it may be half a second old, and only orders copies for readers then, who verify what they read.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use common::ids::{DiskId, NodeId};
+use common::lifecycle::Node;
 use common::time::Moment;
 use parking_lot::Mutex;
 use proto::error::RpcError;
 
+use super::core::copy_sets::{CopySets, Domain};
 use super::core::durability::Holder;
 use super::handle::Cluster;
 use super::store::nodes::{self, DiskRow, NodeRow};
@@ -20,17 +22,36 @@ use super::store::nodes::{self, DiskRow, NodeRow};
 const FRESH_FOR: Duration = Duration::from_millis(500);
 
 /// Nodes and disks.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Directory {
     pub(crate) nodes: BTreeMap<NodeId, NodeRow>,
     pub(crate) disks: BTreeMap<i64, DiskRow>,
+    sets: OnceLock<CopySets>,
 }
 
 impl Directory {
+    pub(crate) fn new(nodes: Vec<NodeRow>, disks: Vec<DiskRow>) -> Self {
+        Self {
+            nodes: nodes.into_iter().map(|row| (row.node, row)).collect(),
+            disks: disks.into_iter().map(|row| (row.disk, row)).collect(),
+            sets: OnceLock::new(),
+        }
+    }
+
+    /// Which nodes may share chunks: all that stay, whether they are up or not.
+    pub(crate) fn copy_sets(&self) -> &CopySets {
+        self.sets.get_or_init(|| {
+            let staying = self.nodes.values().filter(|row| match row.state {
+                Node::Joining | Node::Live | Node::Suspect | Node::Dead => true,
+                Node::Draining | Node::Gone => false,
+            });
+            CopySets::new(&staying.map(domain).collect::<Vec<_>>())
+        })
+    }
+
     /// Disks that a copy may be recorded on, and whether it counts there: it does on a node that takes writes to the
     /// end (live or draining).
     pub(crate) fn disks_for_seal(&self) -> BTreeMap<(NodeId, DiskId), bool> {
-        use common::lifecycle::Node;
         let present = self.disks.values().filter(|disk| disk.present);
         present
             .filter_map(|disk| {
@@ -58,6 +79,15 @@ impl Directory {
                 (row.node, holder)
             })
             .collect()
+    }
+}
+
+/// What a node can be lost with.
+pub(crate) fn domain(row: &NodeRow) -> Domain {
+    Domain {
+        node: row.node,
+        zone: row.zone.clone(),
+        host: row.host.clone(),
     }
 }
 
@@ -95,10 +125,7 @@ impl Cluster {
         let (nodes, disks) = self
             .read_local(|connection| Ok((nodes::all(connection)?, nodes::disks(connection)?)))
             .await?;
-        let view = Arc::new(Directory {
-            nodes: nodes.into_iter().map(|row| (row.node, row)).collect(),
-            disks: disks.into_iter().map(|row| (row.disk, row)).collect(),
-        });
+        let view = Arc::new(Directory::new(nodes, disks));
         let mut cached = self.directory.0.lock();
         if cached.changes == changes {
             cached.view = Some((now, Arc::clone(&view)));

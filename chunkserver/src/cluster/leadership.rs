@@ -15,10 +15,9 @@ use parking_lot::{Mutex, RwLock};
 use proto::bulk::grant::DataPlaneKeys;
 use tokio::sync::Notify;
 
-use super::core::copy_sets::{CopySets, Domain};
 use super::core::placement::Candidate;
 use super::core::presence::Heard;
-use super::directory::Directory;
+use super::directory::{Directory, domain};
 
 /// One epoch of this process's leadership.
 pub(crate) struct Leadership {
@@ -153,23 +152,11 @@ impl Leadership {
         .collect()
     }
 
-    /// The nodes that may be chosen for new data, and all pairs that may share it. `reserve_bytes` are left free.
-    pub(crate) fn candidates(&self, directory: &Directory) -> (Vec<Candidate>, CopySets) {
-        let domain = |row: &super::store::nodes::NodeRow| Domain {
-            node: row.node,
-            zone: row.zone.clone(),
-            host: row.host.clone(),
-        };
-        let staying = directory.nodes.values().filter(|row| {
-            use common::lifecycle::Node;
-            !matches!(row.state, Node::Gone | Node::Draining)
-        });
-        let domains: Vec<Domain> = staying.map(domain).collect();
+    /// The nodes that may be chosen for new data.
+    pub(crate) fn candidates(&self, directory: &Directory) -> Vec<Candidate> {
         let nodes = self.nodes.lock();
-        let candidates = directory
-            .nodes
-            .values()
-            .filter(|row| row.state.may_be_chosen())
+        let chosen = directory.nodes.values().filter(|row| row.state.may_be_chosen());
+        chosen
             .filter_map(|row| {
                 let said = nodes.get(&row.node)?;
                 let writable = said.disks.iter().filter(|disk| !disk.refuses);
@@ -183,8 +170,7 @@ impl Leadership {
                     in_flight_bytes: said.load.in_flight_bytes.saturating_add(said.planned_bytes),
                 })
             })
-            .collect();
-        (candidates, CopySets::new(&domains))
+            .collect()
     }
 
     /// Notes that `bytes` will be sent to `node`.
@@ -275,12 +261,9 @@ mod tests {
                 host: format!("h{node}"),
                 state: *state,
             };
-            (row.node, row)
+            row
         });
-        Directory {
-            nodes: rows.collect(),
-            ..Directory::default()
-        }
+        Directory::new(rows.collect(), Vec::new())
     }
 
     #[test]
@@ -291,10 +274,14 @@ mod tests {
         leadership.heard(NodeId::new(2), said(100, false));
         leadership.heard(NodeId::new(3), said(100, true));
         leadership.heard(NodeId::new(5), said(100, false));
-        let (candidates, sets) = leadership.candidates(&directory);
+        let candidates = leadership.candidates(&directory);
         let nodes: Vec<u64> = candidates.iter().map(|one| one.domain.node.get()).collect();
         assert_eq!(nodes, [1]);
-        assert_eq!(sets.pairs(), 6, "suspect and unheard nodes keep their partners");
+        assert_eq!(
+            directory.copy_sets().pairs(),
+            6,
+            "suspect and unheard nodes keep their partners"
+        );
     }
 
     #[test]
@@ -302,7 +289,7 @@ mod tests {
         let leadership = leadership();
         let directory = directory(&[Node::Live]);
         let node = NodeId::new(1);
-        let free = |leadership: &Leadership| leadership.candidates(&directory).0[0].free_bytes;
+        let free = |leadership: &Leadership| leadership.candidates(&directory)[0].free_bytes;
         leadership.heard(node, said(1_000, false));
         leadership.planned(node, 400);
         assert_eq!(free(&leadership), 600);

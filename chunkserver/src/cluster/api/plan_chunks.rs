@@ -14,7 +14,6 @@ use proto::files::v1 as wire;
 use proto::{CHUNKS_PER_VERSION_MAX, cluster_log};
 
 use crate::cluster::Cluster;
-use crate::cluster::core::copy_sets::CopySets;
 use crate::cluster::core::placement::{self, Candidate, Copies, Place, Refusal};
 use crate::cluster::directory::Directory;
 use crate::cluster::leadership::{Leadership, OpenUpload};
@@ -123,7 +122,6 @@ struct Planner<'a> {
     leadership: &'a Leadership,
     directory: &'a Directory,
     candidates: Vec<Candidate>,
-    sets: CopySets,
     upload: UploadId,
     open: OpenUpload,
     key: DataPlaneKey,
@@ -140,13 +138,11 @@ impl<'a> Planner<'a> {
         let key = leadership.keys().current().cloned().ok_or_else(|| {
             RpcError::new(Kind::Retry, "E_STARTING", "the cluster has no data-plane key yet")
         })?;
-        let (candidates, sets) = leadership.candidates(directory);
         Ok(Self {
             cluster,
             leadership,
             directory,
-            candidates,
-            sets,
+            candidates: leadership.candidates(directory),
             upload,
             open,
             key,
@@ -178,7 +174,14 @@ impl<'a> Planner<'a> {
         };
         let avoid: Vec<NodeId> = chunk.avoid_nodes.iter().copied().map(NodeId::new).collect();
         let random = &self.cluster.random;
-        let place = placement::place(&self.candidates, &self.sets, copies, length, &avoid, random)?;
+        let place = placement::place(
+            &self.candidates,
+            self.directory.copy_sets(),
+            copies,
+            length,
+            &avoid,
+            random,
+        )?;
         for node in [Some(place.primary), place.delegate].into_iter().flatten() {
             self.reserve(node, length);
         }

@@ -24,6 +24,8 @@ use crate::cluster::store::seal::Sealed;
 use crate::cluster::store::{Reply, uploads};
 use crate::config::Durability;
 
+/// Seals of up to so many chunks are judged where they arrive.
+const CHUNKS_INLINE_MAX: usize = 32;
 /// Copies on one chunk's receipt.
 const COPIES_MAX: usize = 8;
 
@@ -93,21 +95,25 @@ async fn seal_now(
         Durability::Reduced => 1,
     };
     let modified_wall_millis = cluster.clock.wall().as_millis();
+    let chunks = request.receipts.len();
+    let work = move || {
+        let terms = Terms {
+            number: open.number,
+            version: UploadId::new(request.upload_id).version(),
+            chunk_bytes: open.chunk_bytes,
+            size_max,
+            copies_min,
+            keys: &keys,
+            disks: &disks,
+        };
+        judge(&terms, &request, modified_wall_millis)
+    };
     // Two MACs per chunk: large uploads take a while.
-    let judged = cluster
-        .compute(move || {
-            let terms = Terms {
-                number: open.number,
-                version: UploadId::new(request.upload_id).version(),
-                chunk_bytes: open.chunk_bytes,
-                size_max,
-                copies_min,
-                keys: &keys,
-                disks: &disks,
-            };
-            judge(&terms, &request, modified_wall_millis)
-        })
-        .await??;
+    let judged = if chunks <= CHUNKS_INLINE_MAX {
+        work()?
+    } else {
+        cluster.compute(work).await??
+    };
     let command = match judged {
         Judged::Seal(command) => command,
         Judged::NeedChunks(indices) => return Ok(Sealed::NeedChunks(indices)),

@@ -72,7 +72,7 @@ fn refusal(cluster: &Cluster, leadership: &Leadership, directory: &Directory) ->
         Durability::Full => 2,
         Durability::Reduced => 1,
     };
-    let (candidates, _) = leadership.candidates(directory);
+    let candidates = leadership.candidates(directory);
     if candidates.len() < needed {
         return format!(
             "{} of the {needed} nodes that a chunk needs can take one",

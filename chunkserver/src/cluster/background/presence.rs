@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use common::ids::NodeId;
 use common::lifecycle::NodeEvent;
+use common::time::Moment;
 use proto::cluster_log::v1::{MoveNode, MoveNodes, NodeMove, command::Command as C};
 use proto::error::RpcError;
 
@@ -18,18 +19,31 @@ pub(super) async fn run(cluster: Arc<Cluster>, leadership: Arc<Leadership>) {
         dead_after: timings.dead_after.get(),
     };
     let period = timings.heartbeat_period.get().min(patience.suspect_after / 4);
+    let mut since = leadership.since;
+    let mut looked = cluster.clock.moment();
     loop {
         cluster.clock.sleep(period).await;
-        if let Err(error) = look(&cluster, &leadership, patience).await {
+        let now = cluster.clock.moment();
+        if now.since(looked) > patience.suspect_after / 2 {
+            // It was this process that stood still: nobody could be heard meanwhile.
+            since = now;
+        }
+        looked = now;
+        if let Err(error) = look(&cluster, &leadership, patience, since).await {
             tracing::warn!(%error, "cannot record which nodes are silent");
         }
     }
 }
 
-async fn look(cluster: &Cluster, leadership: &Leadership, patience: Patience) -> Result<(), RpcError> {
+async fn look(
+    cluster: &Cluster,
+    leadership: &Leadership,
+    patience: Patience,
+    since: Moment,
+) -> Result<(), RpcError> {
     let directory = cluster.directory().await?;
     let heard = leadership.presence(&directory);
-    let due = presence::due(cluster.clock.moment(), leadership.since, patience, &heard);
+    let due = presence::due(cluster.clock.moment(), since, patience, &heard);
     if due.is_empty() {
         return Ok(());
     }
@@ -42,7 +56,7 @@ async fn look(cluster: &Cluster, leadership: &Leadership, patience: Patience) ->
         .await?;
     cluster.directory.changed();
     for (node, event) in due {
-        tracing::warn!(%node, move_ = %event, "a node is silent");
+        tracing::warn!(%node, arrow = %event, "a node is silent");
         cluster.metrics.moves.with_label_values(&[event.arrow()]).inc();
     }
     Ok(())

@@ -1,0 +1,14 @@
+//! Whole chunkservers in one process: real TLS, disks and Raft over loopback, before a names layer in memory.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test"
+)]
+
+mod installation;
+#[path = "../../src/cluster/tests/names.rs"]
+mod names;
+
+mod journeys;
