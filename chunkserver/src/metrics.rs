@@ -6,7 +6,6 @@ use std::time::Duration;
 use common::error::Kind;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-
 };
 
 const REQUESTS: (&str, &str) = (
@@ -153,7 +152,9 @@ mod tests {
         let metrics = Metrics::new(&registry).unwrap();
         metrics.request("Seal", 100, Ok(20), Duration::from_millis(3));
         metrics.request("Seal", 50, Err(Kind::Busy), Duration::from_millis(1));
-        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        let text = prometheus::TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap();
         for line in [
             "dbfs_control_requests_total{kind=\"Busy\",method=\"Seal\"} 1",
             "dbfs_control_received_bytes_total{method=\"Seal\"} 150",

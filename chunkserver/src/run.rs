@@ -206,7 +206,8 @@ impl Member {
             lead::run(Arc::clone(&cluster), shutdown),
         ));
         let opened = self.open_store(&cluster).await;
-        let outcome = match opened {
+
+        match opened {
             Ok((store, recovered)) => {
                 let started = self.start_data(
                     &mut parts,
@@ -228,8 +229,7 @@ impl Member {
                 self.end(&mut parts, &group, None).await;
                 Err(error)
             }
-        };
-        outcome
+        }
     }
 
     async fn listen(&self, runtime: &Handle, address: &str) -> Result<Box<dyn Listen>, Error> {

@@ -1,6 +1,9 @@
 //! The command's contract with people and scripts, checked on the real binary: where texts go, which numbers it ends
 //! with, what it refuses before it touches anything. What needs a running installation is tested in `tests/`.
 
+// A test that meets something else than it expects has nothing better to do than to fail.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -101,14 +104,44 @@ impl Ended {
 
 impl std::fmt::Debug for Ended {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}\n--- stdout\n{}\n--- stderr\n{}", self.0.status, self.out(), self.err())
+        write!(
+            f,
+            "{}\n--- stdout\n{}\n--- stderr\n{}",
+            self.0.status,
+            self.out(),
+            self.err()
+        )
     }
 }
 
 const COMMANDS: [&str; 27] = [
-    "upload", "download", "list", "search", "update", "delete", "mv", "mkdir", "stat", "cat", "placement", "status",
-    "leader", "login", "logout", "whoami", "user", "explain", "version", "up", "down", "demo", "bench", "supernode",
-    "chunkserver", "cert", "completion",
+    "upload",
+    "download",
+    "list",
+    "search",
+    "update",
+    "delete",
+    "mv",
+    "mkdir",
+    "stat",
+    "cat",
+    "placement",
+    "status",
+    "leader",
+    "login",
+    "logout",
+    "whoami",
+    "user",
+    "explain",
+    "version",
+    "up",
+    "down",
+    "demo",
+    "bench",
+    "supernode",
+    "chunkserver",
+    "cert",
+    "completion",
 ];
 
 #[test]
@@ -117,13 +150,28 @@ fn every_command_has_help() {
     let all = place.dbfs(&["--help"]);
     all.succeeds();
     for command in COMMANDS {
-        assert!(all.out().contains(&format!("  {command}")), "{command} in {all:?}");
+        assert!(
+            all.out().contains(&format!("  {command}")),
+            "{command} in {all:?}"
+        );
         let help = place.dbfs(&[command, "--help"]);
         help.succeeds();
-        assert!(help.out().contains("Usage: dbfs ") && help.err().is_empty(), "{help:?}");
+        assert!(
+            help.out().contains("Usage: dbfs ") && help.err().is_empty(),
+            "{help:?}"
+        );
     }
-    for (short, long) in [("put", "upload"), ("get", "download"), ("ls", "list"), ("find", "search"), ("rm", "delete")] {
-        assert_eq!(place.dbfs(&[short, "--help"]).out(), place.dbfs(&[long, "--help"]).out());
+    for (short, long) in [
+        ("put", "upload"),
+        ("get", "download"),
+        ("ls", "list"),
+        ("find", "search"),
+        ("rm", "delete"),
+    ] {
+        assert_eq!(
+            place.dbfs(&[short, "--help"]).out(),
+            place.dbfs(&[long, "--help"]).out()
+        );
     }
     assert!(place.names().is_empty());
 }
@@ -175,7 +223,10 @@ fn a_damaged_profile_is_left_as_it_is() {
     let config = place.path("c");
     let ended = place.dbfs_with(&["list"], &[("XDG_CONFIG_HOME", &config)]);
     ended.fails(1, "E_PROFILES").hints();
-    assert_eq!(std::fs::read_to_string(directory.join("profiles.json")).unwrap(), "{");
+    assert_eq!(
+        std::fs::read_to_string(directory.join("profiles.json")).unwrap(),
+        "{"
+    );
 }
 
 #[test]
@@ -188,11 +239,22 @@ fn nobody_there_can_be_tried_again() {
     drop(unused);
     let ca = place.path("ca.pem");
     let login = ["login", &address, "--user", "me", "--yes"];
-    place.dbfs_with(&login, &[("DBFS_PASSWORD", "x")]).fails(5, "E_UNREACHABLE").hints();
-    let environment = [("DBFS_CA", ca.as_str()), ("DBFS_SUPERNODES", &address), ("DBFS_TOKEN", "x")];
+    place
+        .dbfs_with(&login, &[("DBFS_PASSWORD", "x")])
+        .fails(5, "E_UNREACHABLE")
+        .hints();
+    let environment = [
+        ("DBFS_CA", ca.as_str()),
+        ("DBFS_SUPERNODES", &address),
+        ("DBFS_TOKEN", "x"),
+    ];
     let json = place.dbfs_with(&["whoami", "--json"], &environment);
     let error: serde_json::Value = serde_json::from_str(json.err().trim()).unwrap();
-    assert_eq!((json.code(), error["retryable"].as_bool()), (5, Some(true)), "{json:?}");
+    assert_eq!(
+        (json.code(), error["retryable"].as_bool()),
+        (5, Some(true)),
+        "{json:?}"
+    );
 }
 
 #[test]
@@ -204,12 +266,20 @@ fn a_configuration_with_a_mistake_starts_nothing() {
     ended.fails(2, "E_CONFIG").hints();
     assert!(ended.err().contains("colour"), "{ended:?}");
     let file = place.supernode("");
-    for set in ["log.filter=???", "supernode.voters=2", "supernode.listne=x", "supernode.voters=many", "nonsense"] {
+    for set in [
+        "log.filter=???",
+        "supernode.voters=2",
+        "supernode.listne=x",
+        "supernode.voters=many",
+        "nonsense",
+    ] {
         let ended = place.dbfs(&["supernode", "--config", &file, "--set", set]);
         assert_eq!(ended.code(), 2, "{set}: {ended:?}");
     }
     let missing = place.path("missing.yaml");
-    place.dbfs(&["chunkserver", "--config", &missing]).fails(2, "E_CONFIG");
+    place
+        .dbfs(&["chunkserver", "--config", &missing])
+        .fails(2, "E_CONFIG");
     assert_eq!(place.names(), before);
 }
 
@@ -224,7 +294,9 @@ fn an_identity_that_cannot_be_used_starts_nothing() {
     ended.fails(1, "E_IDENTITY").hints();
     assert!(ended.err().contains("node.key"), "{ended:?}");
     std::fs::remove_file(&key).unwrap();
-    place.dbfs(&["supernode", "--config", &file]).fails(1, "E_IDENTITY");
+    place
+        .dbfs(&["supernode", "--config", &file])
+        .fails(1, "E_IDENTITY");
     assert_eq!(place.names(), before);
 }
 
@@ -235,21 +307,39 @@ fn a_port_or_directory_in_use_is_told() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for key in ["metrics.listen", "supernode.listen"] {
-        let ended = place.dbfs(&["supernode", "--found", "--config", &file, "--set", &format!("{key}={address}")]);
+        let ended = place.dbfs(&[
+            "supernode",
+            "--found",
+            "--config",
+            &file,
+            "--set",
+            &format!("{key}={address}"),
+        ]);
         ended.fails(5, "E_ADDRESS").hints();
         assert!(ended.err().contains(&address), "{ended:?}");
     }
     let lock = std::fs::File::create(place.0.path().join("data/process.lock")).unwrap();
     lock.lock().unwrap();
-    place.dbfs(&["supernode", "--config", &file]).fails(6, "E_DATA_DIR_IN_USE").hints();
+    place
+        .dbfs(&["supernode", "--config", &file])
+        .fails(6, "E_DATA_DIR_IN_USE")
+        .hints();
 }
 
 #[test]
 fn up_refuses_what_cannot_keep_its_promise() {
     let place = Place::new();
-    place.dbfs(&["up", "--nodes", "2"]).fails(2, "E_DURABILITY").hints();
-    place.dbfs(&["up", "--supernodes", "1"]).fails(2, "E_DURABILITY").hints();
-    place.dbfs(&["up", "--supernodes", "2", "--durability", "reduced"]).fails(2, "E_USAGE");
+    place
+        .dbfs(&["up", "--nodes", "2"])
+        .fails(2, "E_DURABILITY")
+        .hints();
+    place
+        .dbfs(&["up", "--supernodes", "1"])
+        .fails(2, "E_DURABILITY")
+        .hints();
+    place
+        .dbfs(&["up", "--supernodes", "2", "--durability", "reduced"])
+        .fails(2, "E_USAGE");
     place.dbfs(&["up", "--nodes", "0"]).fails(2, "E_USAGE");
     assert!(place.names().is_empty());
     std::fs::write(place.0.path().join("thesis.tex"), "x").unwrap();
@@ -265,12 +355,18 @@ fn codes_are_explained() {
     one.succeeds();
     assert!(one.out().starts_with("E_NO_LEADER (exit code 5)\n"), "{one:?}");
     assert_eq!(place.dbfs(&["explain", "no-leader"]).out(), one.out());
-    place.dbfs(&["explain", "E_NONSENSE"]).fails(3, "E_NOT_FOUND").hints();
+    place
+        .dbfs(&["explain", "E_NONSENSE"])
+        .fails(3, "E_NOT_FOUND")
+        .hints();
     let all = place.dbfs(&["explain", "--json"]);
     all.succeeds();
     for line in all.out().lines() {
         let code: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert!(code["text"].as_str().is_some_and(|text| text.len() > 20), "{line}");
+        assert!(
+            code["text"].as_str().is_some_and(|text| text.len() > 20),
+            "{line}"
+        );
     }
 }
 
@@ -279,13 +375,27 @@ fn codes_are_explained() {
 fn no_code_is_without_an_explanation() {
     let place = Place::new();
     let known = place.dbfs(&["explain"]).out();
-    let known: Vec<&str> = known.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let known: Vec<&str> = known
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut missing = std::collections::BTreeSet::new();
-    for part in ["common", "proto", "consensus", "supernode", "chunkserver", "client", "dbfs/src"] {
+    for part in [
+        "common",
+        "proto",
+        "consensus",
+        "supernode",
+        "chunkserver",
+        "client",
+        "dbfs/src",
+    ] {
         sources(&root.join(part), &mut |text| {
             for piece in text.split("\"E_").skip(1) {
-                let name: String = piece.chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect();
+                let name: String = piece
+                    .chars()
+                    .take_while(|c| c.is_ascii_uppercase() || *c == '_')
+                    .collect();
                 let code = format!("E_{name}");
                 let is_whole = piece.get(name.len()..).is_some_and(|rest| rest.starts_with('"'));
                 if is_whole && !known.contains(&code.as_str()) {
@@ -301,7 +411,10 @@ fn sources(directory: &Path, see: &mut impl FnMut(&str)) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            if path.file_name().is_some_and(|name| name != "target" && name != "tests") {
+            if path
+                .file_name()
+                .is_some_and(|name| name != "target" && name != "tests")
+            {
                 sources(&path, see);
             }
         } else if path.extension().is_some_and(|extension| extension == "rs")
@@ -316,10 +429,17 @@ fn sources(directory: &Path, see: &mut impl FnMut(&str)) {
 #[test]
 fn shells_get_their_completions() {
     let place = Place::new();
-    for (shell, sign) in [("bash", "_dbfs"), ("zsh", "#compdef dbfs"), ("fish", "complete -c dbfs")] {
+    for (shell, sign) in [
+        ("bash", "_dbfs"),
+        ("zsh", "#compdef dbfs"),
+        ("fish", "complete -c dbfs"),
+    ] {
         let script = place.dbfs(&["completion", shell]);
         script.succeeds();
-        assert!(script.out().contains(sign) && script.out().contains("placement"), "{shell}");
+        assert!(
+            script.out().contains(sign) && script.out().contains("placement"),
+            "{shell}"
+        );
     }
     place.dbfs(&["completion", "abacus"]).fails(2, "E_USAGE");
 }
@@ -327,7 +447,10 @@ fn shells_get_their_completions() {
 #[test]
 fn the_defaults_are_those_of_the_repository() {
     let place = Place::new();
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("config.yaml");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .join("config.yaml");
     let printed = place.dbfs(&["config-defaults"]);
     printed.succeeds();
     assert_eq!(printed.out(), std::fs::read_to_string(file).unwrap());
@@ -338,23 +461,45 @@ fn versions_are_told() {
     let place = Place::new();
     let version: serde_json::Value = serde_json::from_str(&place.dbfs(&["version", "--json"]).out()).unwrap();
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(place.dbfs(&["--version"]).out(), format!("dbfs {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        place.dbfs(&["--version"]).out(),
+        format!("dbfs {}\n", env!("CARGO_PKG_VERSION"))
+    );
 }
 
 #[test]
 fn identities_are_made_by_hand() {
     let place = Place::new();
     let (ca, node) = (place.path("ca"), place.path("node"));
-    place.dbfs(&["cert", "issue", "--ca-dir", &ca, "--supernode", &node]).fails(3, "E_IDENTITY").hints();
+    place
+        .dbfs(&["cert", "issue", "--ca-dir", &ca, "--supernode", &node])
+        .fails(3, "E_IDENTITY")
+        .hints();
     let made = place.dbfs(&["cert", "init", "--ca-dir", &ca]);
     made.succeeds();
-    place.dbfs(&["cert", "init", "--ca-dir", &ca]).fails(6, "E_EXISTS");
     place
-        .dbfs(&["cert", "issue", "--ca-dir", &ca, "--chunkserver", "alpha", "--host", "127.0.0.1", &node])
+        .dbfs(&["cert", "init", "--ca-dir", &ca])
+        .fails(6, "E_EXISTS");
+    place
+        .dbfs(&[
+            "cert",
+            "issue",
+            "--ca-dir",
+            &ca,
+            "--chunkserver",
+            "alpha",
+            "--host",
+            "127.0.0.1",
+            &node,
+        ])
         .succeeds();
     common::tls::Identity::load(Path::new(&node)).unwrap();
-    place.dbfs(&["cert", "issue", "--ca-dir", &ca, "--chunkserver", "Al pha", &node]).fails(1, "E_TLS");
-    place.dbfs(&["cert", "issue", "--ca-dir", &ca, &node]).fails(2, "E_USAGE");
+    place
+        .dbfs(&["cert", "issue", "--ca-dir", &ca, "--chunkserver", "Al pha", &node])
+        .fails(1, "E_TLS");
+    place
+        .dbfs(&["cert", "issue", "--ca-dir", &ca, &node])
+        .fails(2, "E_USAGE");
     let shown = place.dbfs(&["cert", "fingerprint", &format!("{ca}/ca.pem")]);
     assert_eq!(shown.out(), made.out());
 }

@@ -1,4 +1,5 @@
 //! Requests to one supernode over the wire.
+
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 #![allow(clippy::result_large_err, reason = "tests are not hot")]
 

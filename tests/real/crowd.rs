@@ -11,36 +11,60 @@ fn ten_clients_at_once_use_both_clusters() {
     let children: Vec<_> = (0..10)
         .map(|at| {
             let path = format!("/admin/file {at}");
-            installation.command().args(["upload", "--json", source.to_str().unwrap(), &path]).spawn().unwrap()
+            installation
+                .command()
+                .args(["upload", "--json", source.to_str().unwrap(), &path])
+                .spawn()
+                .unwrap()
         })
         .collect();
     let mut by_cluster = std::collections::BTreeMap::<String, u32>::new();
     for child in children {
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let receipt: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(receipt["digest"].as_str(), Some(digest.as_str()));
-        *by_cluster.entry(receipt["cluster"].as_str().unwrap().to_owned()).or_default() += 1;
+        *by_cluster
+            .entry(receipt["cluster"].as_str().unwrap().to_owned())
+            .or_default() += 1;
     }
     // Equal clusters get about equal parts: with ten files, at least two each.
-    assert!(by_cluster.len() == 2 && by_cluster.values().all(|count| *count >= 2), "{by_cluster:?}");
+    assert!(
+        by_cluster.len() == 2 && by_cluster.values().all(|count| *count >= 2),
+        "{by_cluster:?}"
+    );
 }
 
 #[test]
 fn a_cluster_above_the_mark_gets_no_new_files_and_a_full_installation_says_so() {
     // Any use at all is above a mark of nothing.
-    let marked = [("DBFS__SUPERNODE__HIGH_WATER_PERCENT", "1"), ("DBFS_TEST_CAPACITY", "")];
+    let marked = [
+        ("DBFS__SUPERNODE__HIGH_WATER_PERCENT", "1"),
+        ("DBFS_TEST_CAPACITY", ""),
+    ];
     let mut installation = Installation::start_with(Shape::FULL, &marked[..1]);
     let source = installation.scratch().join("source");
     write_generated(&source, 64 << 20, 2);
     let source = source.to_str().unwrap().to_owned();
     limit_capacity(&mut installation, "alpha");
-    let first = installation.run(["upload", "--json", &source, "/admin/first"]).ok().json();
+    let first = installation
+        .run(["upload", "--json", &source, "/admin/first"])
+        .ok()
+        .json();
     let full = first["cluster"].as_str().unwrap().to_owned();
     if full == "alpha" {
-        until("alpha to be above the mark", || (!accepts(&installation, "alpha")?).then_some(()));
+        until("alpha to be above the mark", || {
+            (!accepts(&installation, "alpha")?).then_some(())
+        });
         for at in 0..5 {
-            let receipt = installation.run(["upload", "--json", &source, &format!("/admin/f{at}")]).ok().json();
+            let receipt = installation
+                .run(["upload", "--json", &source, &format!("/admin/f{at}")])
+                .ok()
+                .json();
             assert_eq!(receipt["cluster"], "beta");
         }
     }

@@ -29,14 +29,24 @@ impl Walk {
         let installation = Installation::start_with(Shape::ONE_CLUSTER, &SHORT);
         let source = installation.scratch().join("source");
         let digest = write_generated(&source, 300_000, 7);
-        Self { installation, source, digest, round: 0 }
+        Self {
+            installation,
+            source,
+            digest,
+            round: 0,
+        }
     }
 
     /// Restarts every process of `role` with `point` armed.
     fn arm(&mut self, role: Role, point: &str) {
         let of_tier = |process: &&dbfs_tests::Process| process.role == role;
-        let names: Vec<String> =
-            self.installation.processes.iter().filter(of_tier).map(|process| process.name.clone()).collect();
+        let names: Vec<String> = self
+            .installation
+            .processes
+            .iter()
+            .filter(of_tier)
+            .map(|process| process.name.clone())
+            .collect();
         for name in names {
             self.installation.restart(&name, &[(VARIABLE, point)]);
         }
@@ -47,7 +57,12 @@ impl Walk {
     /// Runs a command under supervision; how many processes ended meanwhile.
     fn run(&mut self, arguments: &[&str], codes: &[i32]) -> usize {
         let (ran, ended) = self.installation.run_supervised(arguments);
-        assert!(codes.contains(&ran.code), "{arguments:?} ended with {}: {}", ran.code, ran.err);
+        assert!(
+            codes.contains(&ran.code),
+            "{arguments:?} ended with {}: {}",
+            ran.code,
+            ran.err
+        );
         ended
     }
 
@@ -58,7 +73,9 @@ impl Walk {
 
     fn check(&self, path: &str) {
         let copy = self.installation.scratch().join("copy");
-        self.installation.run(["download", path, copy.to_str().unwrap()]).ok();
+        self.installation
+            .run(["download", path, copy.to_str().unwrap()])
+            .ok();
         assert_eq!(digest_of(Path::new(&copy)), self.digest);
     }
 
@@ -112,7 +129,10 @@ fn death_at_a_refusal_leaves_the_old_version() {
     let mut walk = Walk::start();
     walk.upload("/admin/f");
     let before = walk.installation.run(["stat", "--json", "/admin/f"]).ok().json();
-    for (role, arrow) in [(Role::Supernode, "session.refused"), (Role::Chunkserver, "version.refused")] {
+    for (role, arrow) in [
+        (Role::Supernode, "session.refused"),
+        (Role::Chunkserver, "version.refused"),
+    ] {
         for side in ["before", "after"] {
             let point = format!("{arrow}:{side}");
             walk.arm(role, &point);
@@ -147,7 +167,11 @@ fn death_during_reclaim_drops_what_was_deleted_and_nothing_else() {
             walk.arm(role, &point);
             let ended = walk.run(&["delete", "--yes", "/admin/doomed"], &[0, 3]);
             walk.until_hit(&point, ended);
-            assert_eq!(walk.installation.run(["stat", "/admin/doomed"]).code, 3, "after {point}");
+            assert_eq!(
+                walk.installation.run(["stat", "/admin/doomed"]).code,
+                3,
+                "after {point}"
+            );
             until("the deleted file's chunk to be dropped", || {
                 walk.installation.start_missing();
                 let status = walk.installation.status()?;
@@ -163,12 +187,19 @@ fn death_at_an_abandonment_leaves_nothing_visible() {
     let mut walk = Walk::start();
     let big = walk.installation.scratch().join("big");
     write_generated(&big, 300 << 20, 8);
-    for (role, arrow) in [(Role::Chunkserver, "upload.abandoned"), (Role::Supernode, "session.aborted")] {
+    for (role, arrow) in [
+        (Role::Chunkserver, "upload.abandoned"),
+        (Role::Supernode, "session.aborted"),
+    ] {
         for side in ["before", "after"] {
             let point = format!("{arrow}:{side}");
             walk.arm(role, &point);
-            let mut child =
-                walk.installation.command().args(["upload", big.to_str().unwrap(), "/admin/f"]).spawn().unwrap();
+            let mut child = walk
+                .installation
+                .command()
+                .args(["upload", big.to_str().unwrap(), "/admin/f"])
+                .spawn()
+                .unwrap();
             until("the upload to be open", || {
                 (walk.installation.status()?["uploads_open"].as_u64()? > 0).then_some(())
             });
@@ -178,7 +209,11 @@ fn death_at_an_abandonment_leaves_nothing_visible() {
             until("the upload to be over", || {
                 (walk.installation.status()?["uploads_open"] == 0).then_some(())
             });
-            assert_eq!(walk.installation.run(["stat", "/admin/f"]).code, 3, "after {point}");
+            assert_eq!(
+                walk.installation.run(["stat", "/admin/f"]).code,
+                3,
+                "after {point}"
+            );
         }
     }
 }

@@ -8,9 +8,16 @@ use serde_json::Value;
 const LARGE: u64 = 400 << 20;
 
 fn begin_upload(installation: &Installation, source: &str, path: &str) -> Child {
-    let child = installation.command().args(["upload", "--json", source, path]).spawn().unwrap();
+    let child = installation
+        .command()
+        .args(["upload", "--json", source, path])
+        .spawn()
+        .unwrap();
     until("bytes to arrive at the nodes", || {
-        let written = nodes(installation)?.iter().filter(|node| stored(node) > 8 << 20).count();
+        let written = nodes(installation)?
+            .iter()
+            .filter(|node| stored(node) > 8 << 20)
+            .count();
         (written >= 2).then_some(())
     });
     child
@@ -19,7 +26,12 @@ fn begin_upload(installation: &Installation, source: &str, path: &str) -> Child 
 fn nodes(installation: &Installation) -> Option<Vec<Value>> {
     let status = installation.status()?;
     let clusters = status["clusters"].as_array()?.clone();
-    Some(clusters.iter().flat_map(|cluster| cluster["nodes"].as_array().cloned().unwrap_or_default()).collect())
+    Some(
+        clusters
+            .iter()
+            .flat_map(|cluster| cluster["nodes"].as_array().cloned().unwrap_or_default())
+            .collect(),
+    )
 }
 
 /// Bytes that a node holds or is receiving.
@@ -53,7 +65,10 @@ fn a_node_dies_while_it_receives_and_the_upload_goes_on() {
     let child = begin_upload(&installation, source.to_str().unwrap(), "/admin/f");
     installation.process(&victim).kill();
     let receipt = finish(child).ok().json();
-    assert_eq!(receipt["durability"]["copies"], 2, "with one of three down, writes go on with two copies");
+    assert_eq!(
+        receipt["durability"]["copies"], 2,
+        "with one of three down, writes go on with two copies"
+    );
     check_download(&installation, "/admin/f", &digest);
     // And the other way round: what the dead node holds is read from the copies.
     installation.restart(&victim, &[]);
@@ -99,9 +114,13 @@ fn a_client_that_dies_leaves_nothing_visible_and_its_upload_is_abandoned() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(installation.run(["stat", "/admin/f"]).code, 3);
-    until("the upload to be abandoned", || (installation.status()?["uploads_open"] == 0).then_some(()));
+    until("the upload to be abandoned", || {
+        (installation.status()?["uploads_open"] == 0).then_some(())
+    });
     assert_eq!(installation.run(["stat", "/admin/f"]).code, 3);
-    installation.run(["upload", source.to_str().unwrap(), "/admin/f"]).ok();
+    installation
+        .run(["upload", source.to_str().unwrap(), "/admin/f"])
+        .ok();
     check_download(&installation, "/admin/f", &digest);
 }
 
@@ -110,19 +129,28 @@ fn an_emptied_disk_is_a_new_node() {
     let mut installation = Installation::start(Shape::ONE_CLUSTER);
     let source = installation.scratch().join("source");
     let digest = write_generated(&source, 3 << 20, 5);
-    installation.run(["upload", source.to_str().unwrap(), "/admin/f"]).ok();
+    installation
+        .run(["upload", source.to_str().unwrap(), "/admin/f"])
+        .ok();
     installation.process("alpha-3").kill();
     let data = installation.data().join("alpha-3/data");
     std::fs::remove_dir_all(&data).unwrap();
     let before = ids(&installation);
     installation.restart("alpha-3", &[]);
     until("the emptied node to have joined under a new id", || {
-        let new: Vec<u64> = ids(&installation).into_iter().filter(|id| !before.contains(id)).collect();
+        let new: Vec<u64> = ids(&installation)
+            .into_iter()
+            .filter(|id| !before.contains(id))
+            .collect();
         (new.len() == 1).then_some(())
     });
     check_download(&installation, "/admin/f", &digest);
 }
 
 fn ids(installation: &Installation) -> Vec<u64> {
-    nodes(installation).unwrap_or_default().iter().filter_map(|node| node["node"].as_u64()).collect()
+    nodes(installation)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|node| node["node"].as_u64())
+        .collect()
 }

@@ -18,7 +18,11 @@ fn acknowledged_files_survive_the_end_of_all_processes() {
         let big = installation.scratch().join("big");
         write_generated(&big, 200 << 20, 99);
         let unfinished = format!("/admin/unfinished {round}");
-        let mut child = installation.command().args(["upload", big.to_str().unwrap(), &unfinished]).spawn().unwrap();
+        let mut child = installation
+            .command()
+            .args(["upload", big.to_str().unwrap(), &unfinished])
+            .spawn()
+            .unwrap();
         until("the upload to be under way", || {
             (installation.status()?["uploads_open"].as_u64()? > 0).then_some(())
         });
@@ -37,7 +41,11 @@ fn acknowledged_files_survive_the_end_of_all_processes() {
 
 /// Supernodes first, chunkservers first, backwards, or by odd and even places.
 fn start_in_order(installation: &mut Installation, round: u64) {
-    let mut names: Vec<String> = installation.processes.iter().map(|process| process.name.clone()).collect();
+    let mut names: Vec<String> = installation
+        .processes
+        .iter()
+        .map(|process| process.name.clone())
+        .collect();
     match round {
         0 => {}
         1 => names.rotate_left(3),
@@ -55,12 +63,18 @@ fn up_starts_what_was_there_and_down_ends_it() {
     let mut installation = Installation::start(Shape::ONE_CLUSTER);
     let source = installation.scratch().join("source");
     let digest = write_generated(&source, 70_000, 3);
-    installation.run(["upload", source.to_str().unwrap(), "/admin/kept"]).ok();
+    installation
+        .run(["upload", source.to_str().unwrap(), "/admin/kept"])
+        .ok();
     let data = installation.data();
     let data = data.to_str().unwrap();
     installation.run(["down", "--data", data]).ok();
     until("all processes to end", || {
-        installation.processes.iter().all(|process| !process.is_running()).then_some(())
+        installation
+            .processes
+            .iter()
+            .all(|process| !process.is_running())
+            .then_some(())
     });
     assert_eq!(installation.run(["stat", "/admin/kept"]).code, 5);
     let up = installation.run(["up", "--detach", "--data", data]);

@@ -8,15 +8,28 @@ use dbfs_tests::{Installation, Ran, Shape, dbfs_binary};
 
 /// Starts a role with `config` in the foreground; it must end by itself.
 fn start(role: &str, config: &Path) -> Ran {
-    let output = Command::new(dbfs_binary()).arg(role).arg("--config").arg(config).output().unwrap();
+    let output = Command::new(dbfs_binary())
+        .arg(role)
+        .arg("--config")
+        .arg(config)
+        .output()
+        .unwrap();
     Ran::from(output)
 }
 
 fn assert_one_clear_error(ran: &Ran, mentions: &str) {
     assert_ne!(ran.code, 0);
-    let errors: Vec<&str> = ran.err.lines().filter(|line| line.starts_with("error[")).collect();
+    let errors: Vec<&str> = ran
+        .err
+        .lines()
+        .filter(|line| line.starts_with("error["))
+        .collect();
     assert_eq!(errors.len(), 1, "{}", ran.err);
-    assert!(ran.err.contains(mentions), "expected '{mentions}' in: {}", ran.err);
+    assert!(
+        ran.err.contains(mentions),
+        "expected '{mentions}' in: {}",
+        ran.err
+    );
 }
 
 /// Every file below `directory` with its length.
@@ -38,7 +51,11 @@ fn listing(directory: &Path) -> BTreeMap<String, u64> {
 
 #[test]
 fn what_cannot_start_says_why_and_touches_nothing() {
-    let mut installation = Installation::start(Shape { supernodes: 1, clusters: 2, nodes: 1 });
+    let mut installation = Installation::start(Shape {
+        supernodes: 1,
+        clusters: 2,
+        nodes: 1,
+    });
     let config = |name: &str| installation.data().join(name).join("config.yaml");
     let (alpha, beta, supernode) = (config("alpha-1"), config("beta-1"), config("supernode-1"));
 
@@ -74,7 +91,11 @@ fn what_cannot_start_says_why_and_touches_nothing() {
     assert_one_clear_error(&start("chunkserver", &alpha), "node.key");
     std::fs::write(&key, kept).unwrap();
 
-    assert_eq!(listing(&installation.data().join("alpha-1")), before, "nothing was touched");
+    assert_eq!(
+        listing(&installation.data().join("alpha-1")),
+        before,
+        "nothing was touched"
+    );
     installation.restart("alpha-1", &[]);
     installation.restart("beta-1", &[]);
     installation.wait_until_whole();
@@ -86,12 +107,19 @@ fn plan(installation: &Installation) -> serde_json::Value {
 }
 
 fn supernode_address(installation: &Installation) -> String {
-    plan(installation)["supernodes"][0]["control"].as_str().unwrap().to_owned()
+    plan(installation)["supernodes"][0]["control"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 fn address_of(installation: &Installation, name: &str) -> String {
     let plan = plan(installation);
-    let nodes = plan["clusters"].as_array().unwrap().iter().flat_map(|cluster| cluster["nodes"].as_array().unwrap());
+    let nodes = plan["clusters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|cluster| cluster["nodes"].as_array().unwrap());
     let mut found = nodes.filter(|node| node["name"] == name);
     found.next().unwrap()["control"].as_str().unwrap().to_owned()
 }
@@ -100,7 +128,8 @@ fn address_of(installation: &Installation, name: &str) -> String {
 fn fewer_than_three_nodes_must_be_wanted() {
     let directory = tempfile::tempdir().unwrap();
     let mut up = Command::new(dbfs_binary());
-    up.args(["up", "--detach", "--nodes", "2", "--data"]).arg(directory.path().join("data"));
+    up.args(["up", "--detach", "--nodes", "2", "--data"])
+        .arg(directory.path().join("data"));
     up.env("XDG_CONFIG_HOME", directory.path());
     let ran = Ran::from(up.output().unwrap());
     assert_eq!(ran.code, 2, "{}", ran.err);

@@ -15,13 +15,19 @@ pub fn dbfs_binary() -> PathBuf {
         .get_or_init(|| {
             // target/<profile>/deps/<test> -> target/<profile>/dbfs
             let test = std::env::current_exe().expect("a test has a path");
-            let profile = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
+            let profile = test
+                .ancestors()
+                .nth(2)
+                .expect("tests lie in target/<profile>/deps");
             let mut build = Command::new(env!("CARGO"));
             build.args(["build", "--quiet", "--package", "dbfs"]);
             if profile.ends_with("release") {
                 build.arg("--release");
             }
-            build.env("CARGO_TARGET_DIR", profile.parent().expect("a profile lies in a target folder"));
+            build.env(
+                "CARGO_TARGET_DIR",
+                profile.parent().expect("a profile lies in a target folder"),
+            );
             build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
             let status = build.status().expect("cargo runs");
             assert!(status.success(), "building dbfs failed");

@@ -36,9 +36,17 @@ pub struct Shape {
 
 impl Shape {
     /// Three supernodes, two clusters of three: what `dbfs up` makes.
-    pub const FULL: Shape = Shape { supernodes: 3, clusters: 2, nodes: 3 };
+    pub const FULL: Shape = Shape {
+        supernodes: 3,
+        clusters: 2,
+        nodes: 3,
+    };
     /// Three supernodes and one cluster.
-    pub const ONE_CLUSTER: Shape = Shape { supernodes: 3, clusters: 1, nodes: 3 };
+    pub const ONE_CLUSTER: Shape = Shape {
+        supernodes: 3,
+        clusters: 1,
+        nodes: 3,
+    };
 }
 
 /// What a command printed and how it ended.
@@ -104,15 +112,34 @@ impl Installation {
         let directory = tempfile::tempdir().expect("a temporary folder");
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let environment = environment.iter().map(own).collect();
-        let mut installation = Self { directory, processes: Vec::new(), environment, _turn: turn };
-        let (supernodes, clusters, nodes) =
-            (shape.supernodes.to_string(), shape.clusters.to_string(), shape.nodes.to_string());
+        let mut installation = Self {
+            directory,
+            processes: Vec::new(),
+            environment,
+            _turn: turn,
+        };
+        let (supernodes, clusters, nodes) = (
+            shape.supernodes.to_string(),
+            shape.clusters.to_string(),
+            shape.nodes.to_string(),
+        );
         let mut up = installation.command();
-        up.args(["up", "--detach", "--supernodes", &supernodes, "--clusters", &clusters, "--nodes", &nodes]);
+        up.args([
+            "up",
+            "--detach",
+            "--supernodes",
+            &supernodes,
+            "--clusters",
+            &clusters,
+            "--nodes",
+            &nodes,
+        ]);
         if shape.nodes < 3 || shape.supernodes < 3 {
             up.args(["--durability", "reduced"]);
         }
-        up.arg("--data").arg(installation.data()).envs(installation.environment.iter().cloned());
+        up.arg("--data")
+            .arg(installation.data())
+            .envs(installation.environment.iter().cloned());
         let ran = Ran::from(up.output().expect("dbfs up runs"));
         installation.adopt();
         ran.ok();
@@ -136,7 +163,10 @@ impl Installation {
         command.env("XDG_DATA_HOME", self.directory.path().join("share"));
         command.env("XDG_STATE_HOME", self.directory.path().join("state"));
         command.env_remove("DBFS_FAIL_POINTS");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
@@ -160,7 +190,10 @@ impl Installation {
     /// # Panics
     /// If there is none.
     pub fn process(&mut self, name: &str) -> &mut Process {
-        self.processes.iter_mut().find(|process| process.name == name).expect("the process exists")
+        self.processes
+            .iter_mut()
+            .find(|process| process.name == name)
+            .expect("the process exists")
     }
 
     /// Ends every process with SIGKILL.
@@ -220,12 +253,19 @@ impl Installation {
             ended += self.start_missing();
             child.try_wait().expect("a child can be waited for").map(|_| ())
         });
-        (Ran::from(child.wait_with_output().expect("a child can be waited for")), ended)
+        (
+            Ran::from(child.wait_with_output().expect("a child can be waited for")),
+            ended,
+        )
     }
 
     fn environment_and(&self, more: &[(&str, &str)]) -> Vec<(String, String)> {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        self.environment.iter().cloned().chain(more.iter().map(own)).collect()
+        self.environment
+            .iter()
+            .cloned()
+            .chain(more.iter().map(own))
+            .collect()
     }
 
     /// The sum of the samples of a metric of the process `name`, from its metrics endpoint.
@@ -233,8 +273,14 @@ impl Installation {
     /// # Panics
     /// If the endpoint does not answer.
     pub fn metric(&self, name: &str, metric: &str) -> f64 {
-        let process = self.processes.iter().find(|process| process.name == name).expect("the process exists");
-        let text = until("the metrics endpoint", || http_get(&process.metrics, "/metrics").ok());
+        let process = self
+            .processes
+            .iter()
+            .find(|process| process.name == name)
+            .expect("the process exists");
+        let text = until("the metrics endpoint", || {
+            http_get(&process.metrics, "/metrics").ok()
+        });
         text.lines()
             .filter(|line| !line.starts_with('#'))
             .filter(|line| line.split(['{', ' ']).next() == Some(metric))
@@ -250,7 +296,9 @@ impl Installation {
         let read = |name: &str| -> Option<Value> {
             serde_json::from_str(&std::fs::read_to_string(self.data().join(name)).ok()?).ok()
         };
-        let (Some(plan), Some(running)) = (read("installation.json"), read("running.json")) else { return };
+        let (Some(plan), Some(running)) = (read("installation.json"), read("running.json")) else {
+            return;
+        };
         let process = |row: &Value, role, cluster: &Value| {
             let name = row["name"].as_str().unwrap_or_default().to_owned();
             let pid = running["processes"][&name]["pid"].as_u64().unwrap_or(0);
@@ -291,7 +339,10 @@ impl Installation {
 
 fn http_get(address: &str, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)

@@ -50,7 +50,9 @@ impl Process {
         if let Some(mut child) = self.child.take() {
             let _ = child.wait();
         }
-        until(&format!("{} to be gone", self.name), || (!is_running(pid)).then_some(()));
+        until(&format!("{} to be gone", self.name), || {
+            (!is_running(pid)).then_some(())
+        });
     }
 
     /// Starts it again with its own configuration and `environment`.
@@ -59,13 +61,20 @@ impl Process {
     /// If it runs already, or cannot be started.
     pub fn start(&mut self, environment: &[(String, String)]) {
         assert!(!self.is_running(), "{} runs already", self.name);
-        let log = std::fs::OpenOptions::new().append(true).create(true).open(&self.log).expect("the log opens");
+        let log = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&self.log)
+            .expect("the log opens");
         let mut command = Command::new(crate::dbfs_binary());
         command.arg(match self.role {
             Role::Supernode => "supernode",
             Role::Chunkserver => "chunkserver",
         });
-        command.arg("--config").arg(&self.config).envs(environment.iter().cloned());
+        command
+            .arg("--config")
+            .arg(&self.config)
+            .envs(environment.iter().cloned());
         command.env_remove("RUST_BACKTRACE");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().expect("the process starts");
@@ -92,13 +101,24 @@ impl Process {
 /// The largest resident set that the process `pid` has had so far, in bytes; 0 once it is gone.
 pub fn peak_memory_of(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0");
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or(0) << 10
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap_or("0");
+    line.trim()
+        .trim_end_matches(" kB")
+        .trim()
+        .parse::<u64>()
+        .unwrap_or(0)
+        << 10
 }
 
 /// Sends a signal by name to a process which this test, or the installation it started, has started.
 pub fn signal(pid: u32, name: &str) {
-    let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status();
+    let _ = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .stderr(Stdio::null())
+        .status();
 }
 
 fn is_running(pid: u32) -> bool {

@@ -18,14 +18,20 @@ pub fn until<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
 ///
 /// # Panics
 /// If the condition has given no value by then.
-#[allow(clippy::disallowed_methods, reason = "a test watches real processes by the real clock")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a test watches real processes by the real clock"
+)]
 pub fn within<T>(patience: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(start.elapsed() < patience, "gave up after {patience:?} waiting for {what}");
+        assert!(
+            start.elapsed() < patience,
+            "gave up after {patience:?} waiting for {what}"
+        );
         std::thread::sleep(POLL);
     }
 }

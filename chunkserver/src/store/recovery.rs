@@ -5,8 +5,8 @@
 //! - Everything that is found has been synced before it is shown: a process that was killed may have left records in
 //!   the cache that a power cut would take.
 //! - Nothing is written into a segment of an earlier process: each is sealed behind its last record.
-//! - A damaged record that was durable once (a later header says so) is kept and listed as suspect. One that was cut
-//!   short by the crash is cut off, by itself.
+//! - A damaged record that was durable once (a later header or the journal says so) is kept and listed as suspect. One
+//!   that was cut short by the crash is cut off, by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -337,8 +337,14 @@ impl Loaded {
     ) -> (Vec<(AttemptId, Entry)>, u64) {
         let mut records = Vec::new();
         let mut torn = 0;
-        for (at, found) in scan.found.iter().enumerate() {
-            if !found.whole && found.start >= scan.settled {
+        let noted = |attempt| self.notes.contains(&Note::Suspect(attempt));
+        let was_durable: Vec<bool> = scan
+            .found
+            .iter()
+            .map(|found| found.start < scan.settled || noted(found.attempt))
+            .collect();
+        for (at, (found, was_durable)) in scan.found.iter().zip(was_durable).enumerate() {
+            if !found.whole && !was_durable {
                 torn += 1;
                 continue;
             }

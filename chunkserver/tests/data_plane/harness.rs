@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "the tests and the example use different parts of it")]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +11,14 @@ use bytes::Bytes;
 use common::digest::ChunkHasher;
 use common::ids::{AttemptId, ClusterId, Digest, Epoch, KeyId, NodeId, UploadNumber, VersionId};
 use common::net::Network;
+use common::random::Random;
 use common::shutdown::Shutdown;
 use common::time::{Clock, ClusterTime};
 use common::tls::{self, ALPN_BULK, Authority, Identity, Reloadable, Role};
 use common::units::CHUNK_BYTES_MAX;
 use dbfs_chunkserver::control::{Learned, NodeContext};
-use dbfs_chunkserver::store::Store;
+use dbfs_chunkserver::store::config::{DirectoryConfig, StoreConfig};
+use dbfs_chunkserver::store::{self, Store};
 use dbfs_chunkserver::transfer::counters::DataPlaneCounters;
 use dbfs_chunkserver::transfer::settings::DataPlaneSettings;
 use dbfs_chunkserver::transfer::{DataPlane, Parts, serve};
@@ -63,12 +66,12 @@ impl Node {
 }
 
 impl Cluster {
-    /// `count` nodes, numbered from 1, whose stores come from `make`.
+    /// `count` nodes, numbered from 1, each with an empty store in `sink`, or else in a temporary folder.
     pub(crate) async fn start(
         count: u64,
         settings: DataPlaneSettings,
         network: Network,
-        stores: Vec<Store>,
+        sink: Option<&Path>,
     ) -> Self {
         tls::install_provider();
         let directory = tempfile::tempdir().unwrap();
@@ -76,9 +79,10 @@ impl Cluster {
         let clock = Clock::real();
         let key = DataPlaneKey::new(KeyId::new(1), &[7; 32]);
         let mut nodes = Vec::new();
-        for (number, store) in (1..=count).zip(stores) {
+        for number in 1..=count {
             let id = NodeId::new(number);
             let own = directory.path().join(format!("n{number}"));
+            let store = open_store(&sink.unwrap_or(&own).join(format!("chunks-{number}")), id, &clock).await;
             let role = Role::Chunkserver(CLUSTER.to_owned());
             authority.issue(&role, &["127.0.0.1".to_owned()], &own).unwrap();
             let identity = Identity::load(&own).unwrap();
@@ -273,7 +277,19 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
     }
 }
 
-/// A store for measurements: `discard` checks blocks and keeps nothing.
-pub(crate) async fn bench_store(_sink: &str, _node: u64) -> Store {
-    Store::discarding()
+async fn open_store(path: &Path, node: NodeId, clock: &Clock) -> Store {
+    let directory = DirectoryConfig {
+        path: path.to_owned(),
+        capacity_bytes: None,
+    };
+    let config = StoreConfig {
+        directories: vec![directory],
+        ..StoreConfig::default()
+    };
+    let owner = store::disk_identity::Identity {
+        cluster: CLUSTER_ID,
+        node,
+    };
+    let opened = Store::open(&config, owner, clock.clone(), Random::system()).await;
+    opened.unwrap().0
 }

@@ -153,6 +153,7 @@ impl Installation {
             random: Random::system(),
             network: self.network.clone(),
             shutdown: shutdown.clone(),
+            metrics: prometheus::Registry::new(),
         };
         let task = tokio::spawn(run(self.nodes[node].config.clone(), seams));
         self.nodes[node].running = Some(Running { shutdown, task });

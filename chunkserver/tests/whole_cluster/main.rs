@@ -9,6 +9,7 @@
 
 mod installation;
 #[path = "../../src/cluster/tests/names.rs"]
+#[allow(dead_code, reason = "shared with the unit tests, which use more of it")]
 mod names;
 
 mod journeys;

@@ -6,6 +6,7 @@ use common::ids::NodeId;
 use proto::bulk::blocks;
 use proto::bulk::error::Error as DataError;
 use proto::bulk::message::PutBegin;
+use proto::bulk::pipeline::{PIPELINED_BYTES_MAX, SmallPut};
 use proto::bulk::put::Put;
 use proto::bulk::receipt::Receipt;
 
@@ -45,16 +46,12 @@ pub(super) async fn put(
     feed: &mut Feed,
     progress: &Progress,
 ) -> Result<(Receipt, ChunkEnd), PutError> {
+    if length_hint.is_some_and(|length| length <= PIPELINED_BYTES_MAX as u64) {
+        return put_small(session, plan, feed, progress).await;
+    }
     let mut counted = Counted { progress, bytes: 0 };
     let mut connection = session.pool.connection(&plan.primary).await?;
-    let begin = PutBegin {
-        grant: plan.grant.to_vec(),
-        delegate_grant: plan.delegate_grant.to_vec(),
-        attempt: plan.attempt,
-        length_hint,
-        path_hint: session.path.to_string(),
-    };
-    let mut put = connection.put(&begin)?;
+    let mut put = connection.put(&begin(session, plan, length_hint))?;
     if let Err(error) = send_all(session, plan, &mut put, feed, &mut counted).await {
         if !matches!(error, PutError::Data(_)) {
             // In good order, so that the nodes forget it and the connection lives. An error here changes nothing.
@@ -67,6 +64,40 @@ pub(super) async fn put(
     check(plan, &receipt).map_err(|what| PutError::Receipt(plan.primary.node, what))?;
     counted.bytes = 0;
     Ok((receipt, end))
+}
+
+/// A chunk of one frame, over the connection that all small chunks for that node share.
+async fn put_small(
+    session: &Session,
+    plan: &Plan,
+    feed: &mut Feed,
+    progress: &Progress,
+) -> Result<(Receipt, ChunkEnd), PutError> {
+    let (frame, rest) = (feed.next().await, feed.next().await);
+    let frame = frame.map_err(PutError::Source)?.unwrap_or_default();
+    rest.map_err(PutError::Source)?;
+    let end = feed.end().map_err(PutError::Source)?;
+    let small = SmallPut {
+        begin: begin(session, plan, Some(end.length)),
+        checksums: blocks::checksums(plan.attempt, 0, &frame),
+        data: frame,
+        digest: end.digest,
+    };
+    let pipeline = session.pool.pipeline(&plan.primary).await?;
+    let receipt = pipeline.put(small).await?;
+    check(plan, &receipt).map_err(|what| PutError::Receipt(plan.primary.node, what))?;
+    progress.moved(end.length);
+    Ok((receipt, end))
+}
+
+fn begin(session: &Session, plan: &Plan, length_hint: Option<u64>) -> PutBegin {
+    PutBegin {
+        grant: plan.grant.to_vec(),
+        delegate_grant: plan.delegate_grant.to_vec(),
+        attempt: plan.attempt,
+        length_hint,
+        path_hint: session.path.to_string(),
+    }
 }
 
 async fn send_all(

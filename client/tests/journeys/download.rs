@@ -16,7 +16,7 @@ use crate::fake::Fake;
 use crate::fake::data::GetFault;
 use crate::{content, digest, path};
 
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 2 << 20;
 
 /// Keeps what is written.
 #[derive(Clone, Default)]

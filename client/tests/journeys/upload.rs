@@ -15,7 +15,7 @@ use crate::fake::data::PutFault;
 use crate::fake::world::Fault;
 use crate::{content, digest, path};
 
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 2 << 20;
 
 fn stored(fake: &Fake, name: &str) -> Option<Vec<u8>> {
     let version = fake.world.state().files.get(name).cloned()?;
@@ -82,11 +82,11 @@ async fn every_kind_of_source_and_length() {
 async fn plans_are_asked_for_in_batches() {
     let fake = Fake::start(1, 3).await;
     let client = fake.client().await;
-    put(&client, &content(40 * CHUNK, 1), UploadOptions::default())
+    put(&client, &content(20 * CHUNK, 1), UploadOptions::default())
         .await
         .unwrap();
     assert!(
-        fake.world.count("plan chunks") <= 8,
+        fake.world.count("plan chunks") <= 5,
         "{}",
         fake.world.count("plan chunks")
     );
@@ -109,6 +109,34 @@ async fn a_primary_that_dies_within_a_chunk_is_avoided() {
     assert!(fake.world.state().plan_requests.iter().any(avoided));
     assert_eq!(progress.now().bytes_done, bytes.len() as u64);
     assert!(progress.now().retries >= 1 && progress.now().bytes_moved > bytes.len() as u64);
+}
+
+#[tokio::test]
+async fn small_files_share_a_connection_and_survive_its_loss() {
+    let fake = Fake::start(1, 3).await;
+    let client = fake.client().await;
+    fake.nodes[0].put_faults.lock().push_back(PutFault::BreakAfter(1));
+    let uploads = (0..40_u64).map(|number| {
+        let (client, bytes) = (client.clone(), content(1000 + number as usize, number));
+        tokio::spawn(async move {
+            let name = path(&format!("/me/{number}"));
+            let receipt = client
+                .upload(Source::bytes(bytes.clone()), &name, Default::default())
+                .await;
+            assert_eq!(receipt.unwrap().digest, digest(&bytes));
+        })
+    });
+    for upload in uploads.collect::<Vec<_>>() {
+        upload.await.unwrap();
+    }
+    assert_eq!(fake.world.state().files.len(), 40);
+    // One connection to each node, and one more in place of the one that broke.
+    let connections: usize = fake
+        .nodes
+        .iter()
+        .map(|node| node.connections.load(Ordering::SeqCst))
+        .sum();
+    assert!(connections <= 5, "{connections}");
 }
 
 #[tokio::test]

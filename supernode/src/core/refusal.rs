@@ -8,7 +8,7 @@ use common::units::ByteCount;
 /// A decision against a request. The state is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Refusal {
+pub(crate) struct Refusal {
     kind: Kind,
     code: String,
     message: String,
@@ -34,22 +34,22 @@ impl Refusal {
     }
 
     /// What the caller can do.
-    pub const fn kind(&self) -> Kind {
+    pub(crate) const fn kind(&self) -> Kind {
         self.kind
     }
 
     /// Stable name, for example `E_NOT_FOUND`.
-    pub fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         &self.code
     }
 
     /// One sentence.
-    pub fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         &self.message
     }
 
     /// What to do about it; may be empty.
-    pub fn hint_text(&self) -> &str {
+    pub(crate) fn hint_text(&self) -> &str {
         &self.hint
     }
 

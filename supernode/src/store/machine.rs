@@ -9,7 +9,7 @@ use super::schema;
 
 /// The tables of this crate behind the names group's log. It keeps nothing besides.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NamesMachine;
+pub(crate) struct NamesMachine;
 
 impl Machine for NamesMachine {
     type Command = log::Command;

@@ -29,4 +29,4 @@ pub(crate) mod read;
 
 mod machine;
 
-pub use machine::NamesMachine;
+pub(crate) use machine::NamesMachine;

@@ -43,7 +43,7 @@ pub(super) async fn get_manifest(
     let end = at.saturating_add(limit).min(page.version.chunk_count);
     let mut chunks = Vec::with_capacity(end.saturating_sub(at) as usize);
     while at < end {
-        if at % PAGE_CHUNKS == 0 && !chunks.is_empty() {
+        if at.is_multiple_of(PAGE_CHUNKS) && !chunks.is_empty() {
             page = page_of(&cluster, version, at / PAGE_CHUNKS).await?;
         }
         let Some(placed) = page.chunks.get((at % PAGE_CHUNKS) as usize) else {

@@ -176,10 +176,14 @@ async fn run(script: &Script) {
             continue;
         }
         drop(store);
-        store = if dark || matches!(step, Step::PowerCut) {
-            reopen_through_cuts(&lab, cuts.next().copied()).await
+        let survivor = if dark || matches!(step, Step::PowerCut) {
+            None
         } else {
-            lab.after_kill().await.0
+            after_kill(&lab).await
+        };
+        store = match survivor {
+            Some(store) => store,
+            None => reopen_through_cuts(&lab, cuts.next().copied()).await,
         };
         model.check(&store, &context).await;
         arm(cuts.next());
@@ -189,6 +193,14 @@ async fn run(script: &Script) {
         let store = lab.after_power_cut().await.0;
         model.check(&store, &format!("{script:?} at the end")).await;
     }
+}
+
+/// Starts a process after another was killed; `None` if the power fails meanwhile.
+async fn after_kill(lab: &Lab) -> Option<Store> {
+    lab.disks().iter().for_each(SimulatedDisk::end_process);
+    let opened = lab.try_open(super::lab::IDENTITY).await;
+    let dark = lab.disks().iter().any(SimulatedDisk::is_without_power);
+    if dark { None } else { Some(opened.unwrap().0) }
 }
 
 /// The power comes back, and may fail again while the store recovers.

@@ -218,31 +218,38 @@ async fn a_vanished_segment_is_reported() {
 }
 
 #[tokio::test]
-async fn a_failed_fsync_stops_all_writing_and_acknowledges_nothing() {
-    for length in [100, 100_000] {
-        let lab = Lab::simulated(9, 1);
-        let (store, _) = lab.open().await;
-        write(&store, 0, length).await.unwrap();
-        write(&store, 1, length).await.unwrap();
-        // The write is the next step, the sync the one behind it.
-        let errors_at = (1..10).map(|step| lab.disk().steps() + step).collect();
-        lab.disk().set_faults(Faults {
-            errors_at,
-            ..Faults::default()
-        });
-        assert!(write(&store, 2, length).await.is_err());
-        lab.disk().set_faults(Faults::default());
-        let refused = write(&store, 3, length).await.unwrap_err();
-        assert!(matches!(refused, Error::Unwritable { .. }), "{refused}");
-        assert!(store.drop_attempts(Epoch::new(1), &[attempt(0)]).await.is_err());
-        assert!(store.raise_epoch(Epoch::new(2)).await.is_err());
-        assert!(store.usage()[0].refuses_because.is_some());
-        assert_stored(&store, 0, length).await;
-        let (store, _) = lab.after_power_cut().await;
-        for sequence in [0, 1] {
-            assert_stored(&store, sequence, length).await;
+async fn any_failed_step_of_a_write_stops_all_writing_and_acknowledges_nothing() {
+    for length in [100, 100_000, 2_500_000] {
+        let mut failures = 0;
+        for step in 1.. {
+            let lab = Lab::simulated(9, 1);
+            let (store, _) = lab.open().await;
+            write(&store, 0, length).await.unwrap();
+            write(&store, 1, length).await.unwrap();
+            let errors_at = vec![lab.disk().steps() + step];
+            lab.disk().set_faults(Faults {
+                errors_at,
+                ..Faults::default()
+            });
+            if write(&store, 2, length).await.is_ok() {
+                break;
+            }
+            failures += 1;
+            assert!(store.stored(attempt(2)).await.is_err());
+            let refused = write(&store, 3, length).await.unwrap_err();
+            assert!(matches!(refused, Error::Unwritable { .. }), "{refused}");
+            assert!(store.drop_attempts(Epoch::new(1), &[attempt(0)]).await.is_err());
+            assert!(store.raise_epoch(Epoch::new(2)).await.is_err());
+            assert!(store.usage()[0].refuses_because.is_some());
+            assert_stored(&store, 0, length).await;
+            let (store, reports) = lab.after_power_cut().await;
+            assert_eq!(reports[0].suspects, 0);
+            for sequence in [0, 1] {
+                assert_stored(&store, sequence, length).await;
+            }
+            write(&store, 3, length).await.unwrap();
         }
-        write(&store, 3, length).await.unwrap();
+        assert!(failures >= 2, "a write and a sync at least");
     }
 }
 

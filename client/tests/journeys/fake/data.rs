@@ -90,6 +90,8 @@ pub(crate) struct Node {
     pub(crate) down: AtomicBool,
     pub(crate) puts: AtomicUsize,
     pub(crate) gets: AtomicUsize,
+    /// Connections that were accepted.
+    pub(crate) connections: AtomicUsize,
     /// Every data frame of a put takes so long.
     pub(crate) slowness: Mutex<Duration>,
     /// Content is forgotten, and reads as zeros.
@@ -109,6 +111,7 @@ impl Node {
             down: AtomicBool::new(false),
             puts: AtomicUsize::new(0),
             gets: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
             slowness: Mutex::default(),
             forgetful: AtomicBool::new(false),
         });
@@ -118,6 +121,7 @@ impl Node {
                 if serving.down.load(Ordering::SeqCst) {
                     continue;
                 }
+                serving.connections.fetch_add(1, Ordering::SeqCst);
                 let (node, tls, stop) = (Arc::clone(&serving), tls.current(), stop.clone());
                 tokio::spawn(async move {
                     let Ok(stream) = TlsAcceptor::from(tls).accept(stream).await else {

@@ -62,7 +62,7 @@ impl Default for State {
             members: Vec::new(),
             data: Vec::new(),
             cluster_leader: 0,
-            chunk_bytes: 256 << 10,
+            chunk_bytes: 2 << 20,
             uploads: BTreeMap::new(),
             files: BTreeMap::new(),
             directories: vec!["/me".to_owned()],

@@ -83,7 +83,17 @@ impl File {
     }
 }
 
+/// What an entry weighs besides its texts, in bytes.
+const ENTRY_BYTES: usize = 128;
+
 impl Entry {
+    /// About how many bytes the entry has on the wire.
+    pub(super) fn weight_bytes(&self) -> usize {
+        let metadata = self.file.iter().flat_map(|file| &file.metadata);
+        let texts: usize = metadata.map(|one| one.key.len() + one.value.len()).sum();
+        ENTRY_BYTES + self.path.len() + texts
+    }
+
     /// The entry of a file at `path`.
     pub(crate) fn of_file(path: String, file: File) -> Self {
         Self {

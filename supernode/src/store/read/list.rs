@@ -30,6 +30,9 @@ pub(crate) struct Listing<'a> {
     pub(crate) rows_max: u32,
 }
 
+/// A page ends early when its entries weigh more than this, so that a reply stays well below what callers take.
+const PAGE_BYTES_MAX: usize = 2 << 20;
+
 /// A page, and the token of the next one (empty: there is none).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Page {
@@ -37,6 +40,20 @@ pub(crate) struct Page {
     pub(crate) entries: Vec<Entry>,
     /// For the next page.
     pub(crate) token: String,
+    weight_bytes: usize,
+}
+
+impl Page {
+    /// Whether one more entry fits, of at most `limit`.
+    pub(super) fn has_room(&self, limit: usize) -> bool {
+        self.entries.len() < limit && self.weight_bytes < PAGE_BYTES_MAX
+    }
+
+    /// Adds an entry.
+    pub(super) fn push(&mut self, entry: Entry) {
+        self.weight_bytes += entry.weight_bytes();
+        self.entries.push(entry);
+    }
 }
 
 /// Where listings and searches below `path` begin, if `caller` may see it.
@@ -60,9 +77,9 @@ pub(crate) fn recursive(connection: &Connection, caller: Caller, asked: &Listing
     let start = start(connection, caller, asked.path)?;
     let mut walk = Walk::new(connection, start, asked.prefix, asked.position, asked.rows_max)?;
     let mut page = Page::default();
-    while page.entries.len() < asked.limit {
+    while page.has_room(asked.limit) {
         match walk.step()? {
-            Step::File(below, file) => page.entries.push(Entry::of_file(join(asked.path, &below), *file)),
+            Step::File(below, file) => page.push(Entry::of_file(join(asked.path, &below), *file)),
             Step::Paused => break,
             Step::End => return Ok(page),
         }
@@ -94,16 +111,17 @@ pub(crate) fn flat(connection: &Connection, caller: Caller, asked: &Listing<'_>)
     };
     entries.sort_by(|(left, _), (right, _)| left.cmp(right));
     entries.retain(|(name, _)| name.starts_with(asked.prefix));
-    let more = entries.len() > asked.limit;
-    entries.truncate(asked.limit);
-    let token = entries
-        .last()
-        .filter(|_| more)
-        .map_or_else(String::new, |(name, _)| page::token(name));
-    Ok(Page {
-        entries: entries.into_iter().map(|(_, entry)| entry).collect(),
-        token,
-    })
+    let mut page = Page::default();
+    let mut last = String::new();
+    for (name, entry) in entries {
+        if !page.has_room(asked.limit) {
+            page.token = page::token(&last);
+            break;
+        }
+        page.push(entry);
+        last = name;
+    }
+    Ok(page)
 }
 
 fn files(

@@ -47,10 +47,10 @@ pub(crate) fn search(connection: &Connection, caller: Caller, query: &Query<'_>)
     let start = start(connection, caller, query.path)?;
     let mut walk = Walk::new(connection, start, "", query.position, query.rows_max)?;
     let mut page = Page::default();
-    while page.entries.len() < query.limit {
+    while page.has_room(query.limit) {
         match walk.step()? {
             Step::File(below, file) if query.wants(&below, &file) => {
-                page.entries.push(Entry::of_file(join(query.path, &below), *file));
+                page.push(Entry::of_file(join(query.path, &below), *file));
             }
             Step::File(..) => {}
             Step::Paused => break,

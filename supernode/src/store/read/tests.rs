@@ -124,6 +124,33 @@ fn recursive_listings_are_in_order_of_path() {
 }
 
 #[test]
+fn heavy_pages_end_early() {
+    let mut bench = Bench::new();
+    for number in 0..300 {
+        let mut opening = bench.opening("ada", &format!("/ada/{number:03}"));
+        opening.metadata = vec![proto::names_log::v1::Metadata {
+            key: "note".to_owned(),
+            value: "x".repeat(8_000),
+        }];
+        let id = bench.open_with(opening).unwrap();
+        bench.publish(id, 1);
+    }
+    for lister in [flat as Lister, recursive as Lister] {
+        let at = path("/ada");
+        let asked = Listing {
+            path: &at,
+            prefix: "",
+            position: None,
+            limit: 1000,
+            rows_max: 5000,
+        };
+        let page = lister(&bench.tables, bench.as_caller("ada"), &asked).unwrap();
+        assert!(page.entries.len() < 300 && !page.token.is_empty());
+        assert_eq!(list_all(&bench, "ada", "/ada", "", lister, 1000).len(), 300);
+    }
+}
+
+#[test]
 fn a_page_goes_on_whatever_changed_in_between() {
     let mut bench = bench_with_files();
     let at = path("/ada");
