@@ -1,9 +1,11 @@
+//! Frames survive any way in which a stream cuts them, and nothing else is taken for a frame.
+
 use super::*;
 use crate::bulk::message::{Body, PutEnd};
 use crate::bulk::transport::{Error, FrameReader, FrameWriter};
 use common::ids::{AttemptId, Digest, Epoch};
 use common::units::BLOCK_BYTES;
-use proptest::prelude::*;
+use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
 
 const END: PutEnd = PutEnd {
     length: 7,
