@@ -144,6 +144,8 @@ impl Context {
                     .hint("run `dbfs login HOST:PORT`, or set DBFS_USER and DBFS_PASSWORD"),
             );
         };
+        // The first profile of a command is its only one.
+        let _ = self.login_again.set(login_hint(profile));
         let client = self.connect(&target, profile.token.clone()).await?;
         if let Some(password) = &profile.password
             && self.needs_login(&client, profile).await
@@ -171,6 +173,21 @@ impl Context {
         // The wall clock only hints; whether the token still counts, the server says. It does not after the servers
         // were set up anew at the same addresses.
         matches!(client.whoami().await, Err(error) if error.kind() == common::error::Kind::Denied)
+    }
+
+    /// `failure`, told as the end of a login where it is that.
+    pub(super) fn explain_login(&self, mut failure: Failure) -> Failure {
+        if !matches!(failure.code.as_str(), "E_UNAUTHENTICATED" | "E_TOKEN_REVOKED") {
+            return failure;
+        }
+        if failure.code == "E_UNAUTHENTICATED" {
+            "E_TOKEN_EXPIRED".clone_into(&mut failure.code);
+            failure.message = format!("your login is over: {}", failure.message);
+        }
+        if let Some(hint) = self.login_again.get() {
+            failure.hint.clone_from(hint);
+        }
+        failure
     }
 
     /// Keeps a login's token in profile `name`.
