@@ -19,9 +19,13 @@ const TOKEN_RENEW_BEFORE: Duration = Duration::from_secs(300);
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let kind = error.kind();
-        Self {
+        let failure = Self {
             code: error.code().to_owned(),
-            message: common::error::chain(&error),
+            message: match &error {
+                // The server's own sentence names the thing concerned; which call it was is of no use to a person.
+                Error::Call { source, .. } => source.message.clone(),
+                _ => common::error::chain(&error),
+            },
             hint: error.hint(),
             retryable: kind.is_passing(),
             request_id: error.request_id().unwrap_or_default().to_owned(),
@@ -29,6 +33,15 @@ impl From<Error> for Failure {
                 "E_INTERRUPTED" => Exit::Interrupted,
                 _ => Exit::of(kind),
             },
+        };
+        match failure.exit {
+            Exit::NotFound => failure.or_hint("`dbfs list` shows what is there and what you may see"),
+            Exit::Denied => failure.or_hint("`dbfs whoami` shows as whom the servers see you"),
+            Exit::Unavailable => {
+                failure.or_hint("`dbfs status` shows what is missing; run the command again")
+            }
+            Exit::Conflict => failure.or_hint("look with `dbfs stat`, decide, and run the command again"),
+            _ => failure,
         }
     }
 }
