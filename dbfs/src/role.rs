@@ -112,6 +112,9 @@ fn refused(error: &(dyn std::error::Error + 'static)) -> Failure {
 /// apart by the operating system's words.
 fn ended(role: &str, kind: Kind, error: &(dyn std::error::Error + 'static)) -> Failure {
     let text = chain(error);
+    if let Some(failure) = directory(error) {
+        return failure;
+    }
     match io_kind(error) {
         Some(std::io::ErrorKind::AddrInUse) => Failure::new(Exit::Unavailable, "E_ADDRESS", text)
             .hint("another process listens there: stop it, or write another address in the configuration"),
@@ -129,6 +132,25 @@ fn ended(role: &str, kind: Kind, error: &(dyn std::error::Error + 'static)) -> F
             format!("the {role} cannot go on: {text}"),
         ),
     }
+}
+
+/// A data directory that this process must not use: somebody else's, or in use.
+fn directory(error: &(dyn std::error::Error + 'static)) -> Option<Failure> {
+    let mut source = Some(error);
+    while let Some(error) = source {
+        if let Some(consensus::Error::Directory { path, reason }) = error.downcast_ref() {
+            let text = format!("cannot use the data directory {}: {reason}", path.display());
+            return Some(if reason.starts_with("another process") {
+                Failure::new(Exit::Conflict, "E_DATA_DIR_IN_USE", text)
+                    .hint("stop that process first, or name another data_dir")
+            } else {
+                Failure::new(Exit::Usage, "E_DATA_DIR", text)
+                    .hint("check data_dir in the configuration; nothing was touched")
+            });
+        }
+        source = error.source();
+    }
+    None
 }
 
 fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {

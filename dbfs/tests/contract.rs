@@ -319,11 +319,18 @@ fn a_port_or_directory_in_use_is_told() {
         ended.fails(5, "E_ADDRESS").hints();
         assert!(ended.err().contains(&address), "{ended:?}");
     }
-    let lock = std::fs::File::create(place.0.path().join("data/process.lock")).unwrap();
+    std::fs::create_dir_all(place.0.path().join("data")).unwrap();
+    let lock = std::fs::File::create(place.0.path().join("data/lock")).unwrap();
     lock.lock().unwrap();
     place
         .dbfs(&["supernode", "--config", &file])
         .fails(6, "E_DATA_DIR_IN_USE")
+        .hints();
+    drop(lock);
+    std::fs::write(place.0.path().join("data/thesis.tex"), "x").unwrap();
+    place
+        .dbfs(&["supernode", "--found", "--config", &file])
+        .fails(2, "E_DATA_DIR")
         .hints();
 }
 

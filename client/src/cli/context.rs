@@ -1,5 +1,7 @@
 //! What every command is given: options, environment, terminal, seams, and the signal to end.
 
+use std::sync::{Arc, OnceLock};
+
 use common::shutdown::Shutdown;
 
 use super::console::Console;
@@ -19,6 +21,8 @@ pub struct Context {
     pub seams: Seams,
     /// Given when the user presses Ctrl-C.
     pub shutdown: Shutdown,
+    /// How to log in again, once it is known with which profile the command works.
+    pub login_again: Arc<OnceLock<String>>,
 }
 
 impl Context {
@@ -30,6 +34,7 @@ impl Context {
             environment,
             seams: Seams::real(),
             shutdown,
+            login_again: Arc::default(),
         }
     }
 }

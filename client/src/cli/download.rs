@@ -16,9 +16,9 @@ use super::remote::{Remote, profile_of, sources_and_destination};
 use super::session::Session;
 use super::shapes::DownloadShape;
 use super::{destination, human, walk};
-use crate::Progress;
 use crate::download::{ByteRange, DownloadOptions, DownloadReport, Sink};
 use crate::names::{Entry, ListOptions};
+use crate::{BadCopy, Progress};
 
 const PARALLEL_DEFAULT: u64 = 16;
 
@@ -179,8 +179,29 @@ async fn carry_out(
             human::rate(bytes, elapsed),
         ))?;
     }
+    tell_bad_copies(context, &outcome.done, several);
     fleet::tell_failures(context, &outcome.failed, total);
     outcome.failure("downloaded").map_or(Ok(()), Err)
+}
+
+/// Whether a copy that could not be used gets a line of its own: one that is damaged does; one whose node is merely
+/// down does not, where many files are read and every line would say the same.
+fn told_alone(context: &Context, bad: &BadCopy, several: bool) -> bool {
+    bad.kind == common::error::Kind::Corrupt || !several || context.console.verbosity() > 0
+}
+
+fn tell_bad_copies(context: &Context, done: &[(Item, DownloadReport)], several: bool) {
+    let mut nodes = std::collections::BTreeMap::new();
+    let bad = done.iter().flat_map(|(_, report)| &report.bad);
+    for bad in bad.filter(|bad| !told_alone(context, bad, several)) {
+        *nodes.entry(bad.node_name.as_str()).or_insert(0_u64) += 1;
+    }
+    for (node, chunks) in nodes {
+        let chunks = human::count(chunks, "chunk");
+        context.console.warn(&format!(
+            "{node} could not be read from ({chunks}); another copy was read instead"
+        ));
+    }
 }
 
 async fn fetch_one(
@@ -303,7 +324,7 @@ fn tell_plan(context: &Context, jobs: &[Job<Item>]) -> Result<(), Failure> {
 
 fn tell(context: &Context, item: &Item, report: &DownloadReport, several: bool) -> Result<(), Failure> {
     let console = &context.console;
-    for bad in &report.bad {
+    for bad in report.bad.iter().filter(|bad| told_alone(context, bad, several)) {
         console.warn(&format!("{}: {bad}; another copy was read instead", item.from));
     }
     let Some(to) = &item.to else {

@@ -62,12 +62,13 @@ pub fn rate(bytes: u64, span: Duration) -> String {
     format!("{}/s", ByteCount::new((bytes as f64 / seconds) as u64))
 }
 
-/// `850ms`, `12s`, `3m 20s`, `2h 5m`, `4d 3h`.
+/// `850ms`, `1.5s`, `12s`, `3m 20s`, `2h 5m`, `4d 3h`.
 pub fn span(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {
         0 => format!("{}ms", span.as_millis()),
-        1..60 => format!("{seconds}s"),
+        1..10 => format!("{:.1}s", span.as_secs_f64()),
+        10..60 => format!("{seconds}s"),
         60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
         3600..86_400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
         _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
@@ -255,6 +256,7 @@ mod tests {
     #[test]
     fn spans_and_rates_are_short() {
         assert_eq!(span(Duration::from_millis(850)), "850ms");
+        assert_eq!(span(Duration::from_millis(1500)), "1.5s");
         assert_eq!(span(Duration::from_secs(200)), "3m 20s");
         assert_eq!(rate(2 << 30, Duration::from_secs(2)), "1 GiB/s");
         assert_eq!(rate(1, Duration::ZERO), "- B/s");

@@ -113,7 +113,7 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Err(failure) => {
             // What was done already is told all the same.
             let _ = context.console.flush();
-            Err(failure)
+            Err(context.explain_login(failure))
         }
     }
 }

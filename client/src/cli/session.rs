@@ -19,9 +19,13 @@ const TOKEN_RENEW_BEFORE: Duration = Duration::from_secs(300);
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let kind = error.kind();
-        Self {
+        let failure = Self {
             code: error.code().to_owned(),
-            message: common::error::chain(&error),
+            message: match &error {
+                // The server's own sentence names the thing concerned; which call it was is of no use to a person.
+                Error::Call { source, .. } => source.message.clone(),
+                _ => common::error::chain(&error),
+            },
             hint: error.hint(),
             retryable: kind.is_passing(),
             request_id: error.request_id().unwrap_or_default().to_owned(),
@@ -29,6 +33,15 @@ impl From<Error> for Failure {
                 "E_INTERRUPTED" => Exit::Interrupted,
                 _ => Exit::of(kind),
             },
+        };
+        match failure.exit {
+            Exit::NotFound => failure.or_hint("`dbfs list` shows what is there and what you may see"),
+            Exit::Denied => failure.or_hint("`dbfs whoami` shows as whom the servers see you"),
+            Exit::Unavailable => {
+                failure.or_hint("`dbfs status` shows what is missing; run the command again")
+            }
+            Exit::Conflict => failure.or_hint("look with `dbfs stat`, decide, and run the command again"),
+            _ => failure,
         }
     }
 }
@@ -144,6 +157,8 @@ impl Context {
                     .hint("run `dbfs login HOST:PORT`, or set DBFS_USER and DBFS_PASSWORD"),
             );
         };
+        // The first profile of a command is its only one.
+        let _ = self.login_again.set(login_hint(profile));
         let client = self.connect(&target, profile.token.clone()).await?;
         if let Some(password) = &profile.password
             && self.needs_login(&client, profile).await
@@ -171,6 +186,21 @@ impl Context {
         // The wall clock only hints; whether the token still counts, the server says. It does not after the servers
         // were set up anew at the same addresses.
         matches!(client.whoami().await, Err(error) if error.kind() == common::error::Kind::Denied)
+    }
+
+    /// `failure`, told as the end of a login where it is that.
+    pub(super) fn explain_login(&self, mut failure: Failure) -> Failure {
+        if !matches!(failure.code.as_str(), "E_UNAUTHENTICATED" | "E_TOKEN_REVOKED") {
+            return failure;
+        }
+        if failure.code == "E_UNAUTHENTICATED" {
+            "E_TOKEN_EXPIRED".clone_into(&mut failure.code);
+            failure.message = format!("your login is over: {}", failure.message);
+        }
+        if let Some(hint) = self.login_again.get() {
+            failure.hint.clone_from(hint);
+        }
+        failure
     }
 
     /// Keeps a login's token in profile `name`.

@@ -544,6 +544,13 @@ impl From<&NodeInfo> for NodeShape {
     }
 }
 
+/// In order of name, so that watching eyes find them again.
+fn nodes(cluster: &ClusterState) -> Vec<NodeShape> {
+    let mut nodes: Vec<NodeShape> = cluster.nodes.iter().map(NodeShape::from).collect();
+    nodes.sort_by(|a, b| a.member.name.cmp(&b.member.name));
+    nodes
+}
+
 impl From<&ClusterState> for ClusterShape {
     fn from(cluster: &ClusterState) -> Self {
         let mut members = cluster.nodes.iter().map(|node| &node.member);
@@ -555,7 +562,7 @@ impl From<&ClusterState> for ClusterShape {
             term: cluster.term,
             leader: leader.map(|member| member.name.clone()),
             leader_control: leader.map(|member| member.control.clone()),
-            nodes: cluster.nodes.iter().map(NodeShape::from).collect(),
+            nodes: nodes(cluster),
             load: LoadShape::from(&cluster.load),
             durability: cluster.durability.into(),
             report_age_millis: u64::try_from(cluster.report_age.as_millis()).unwrap_or(u64::MAX),

@@ -160,6 +160,7 @@ impl User {
             environment,
             seams: Seams::real(),
             shutdown: self.shutdown.clone(),
+            login_again: Arc::default(),
         };
         let result = client::cli::run(&context, line.command).await;
         Ended {
