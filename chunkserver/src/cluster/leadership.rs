@@ -251,17 +251,14 @@ mod tests {
     }
 
     fn directory(states: &[Node]) -> Directory {
-        let rows = (1..).zip(states).map(|(node, state)| {
-            let row = NodeRow {
-                node: NodeId::new(node),
-                name: String::new(),
-                control: String::new(),
-                data: String::new(),
-                zone: format!("z{node}"),
-                host: format!("h{node}"),
-                state: *state,
-            };
-            row
+        let rows = (1..).zip(states).map(|(node, state)| NodeRow {
+            node: NodeId::new(node),
+            name: String::new(),
+            control: String::new(),
+            data: String::new(),
+            zone: format!("z{node}"),
+            host: format!("h{node}"),
+            state: *state,
         });
         Directory::new(rows.collect(), Vec::new())
     }

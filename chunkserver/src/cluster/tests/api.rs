@@ -166,7 +166,7 @@ async fn an_abandoned_upload_is_never_sealed() {
     while dead.is_empty() {
         dead = member.inventory(&[item]).await.drop_attempts;
     }
-    assert_eq!(dead, [receipt.attempt.clone()]);
+    assert_eq!(dead, std::slice::from_ref(&receipt.attempt));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

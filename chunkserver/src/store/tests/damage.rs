@@ -190,8 +190,7 @@ async fn one_rotten_checkpoint_costs_nothing() {
         .disk()
         .names()
         .into_iter()
-        .filter(|name| name.starts_with("checkpoint-"))
-        .next_back();
+        .rfind(|name| name.starts_with("checkpoint-"));
     assert!(lab.disk().flip(&newest.unwrap(), 40, 1));
     let (store, reports) = lab.after_power_cut().await;
     assert_eq!((reports[0].records, reports[0].lost.len()), (3, 0), "{reports:?}");
