@@ -290,7 +290,8 @@ fn kind_of_refusal(code: &str) -> Kind {
     match code {
         "E_DENIED" => Kind::Denied,
         "E_QUOTA" | "E_NO_SPACE" => Kind::Full,
-        "E_NOT_FOUND" => Kind::NotFound,
+        "E_NOT_FOUND" | "E_UPLOAD_UNKNOWN" | "E_UPLOAD_FORGOTTEN" => Kind::NotFound,
+        "E_TOO_LARGE" | "E_DIGEST" => Kind::Invalid,
         _ => Kind::Conflict,
     }
 }

@@ -44,7 +44,7 @@ impl DataPlane {
                 .data_stall_timeout
                 .min(Deadlines::default().connect),
             frame: settings.limits.data_stall_timeout,
-            answer: settings.limits.data_stall_timeout.saturating_mul(3),
+            answer: settings.limits.data_stall_timeout.saturating_mul(2),
         };
         let dialer = Dialer::new(
             seams.network.clone(),

@@ -111,10 +111,12 @@ impl Book {
         self.stored.len() < self.ahead_max.div_ceil(2) && self.following().next().is_some()
     }
 
-    /// What to ask for: the chunks in `wanted` with the nodes that each must avoid, and some ahead.
+    /// What to ask for: the chunks in `wanted` with the nodes that each must avoid, and, where `ahead`, some that
+    /// follow.
     pub(super) fn request<'a>(
         &mut self,
         wanted: impl Iterator<Item = (u32, &'a [NodeId])>,
+        ahead: bool,
         now: Moment,
     ) -> Vec<files::ChunkRequest> {
         self.failed.retain(|_, until| *until > now);
@@ -125,11 +127,9 @@ impl Book {
                 self.next = index + 1;
             }
         }
-        let ahead: Vec<u32> = self
-            .following()
-            .take(self.ahead_max.saturating_sub(self.stored.len()))
-            .collect();
-        for index in ahead {
+        let room = self.ahead_max.saturating_sub(self.stored.len());
+        let following: Vec<u32> = self.following().take(if ahead { room } else { 0 }).collect();
+        for index in following {
             chunks.insert(index, Vec::new());
             self.next = index + 1;
         }
@@ -137,11 +137,6 @@ impl Book {
             .into_iter()
             .map(|(index, avoid)| self.chunk_request(index, avoid))
             .collect()
-    }
-
-    /// Nobody is left to plan with: further requests avoid only what a chunk itself met.
-    pub(super) fn forgive(&mut self) {
-        self.failed.clear();
     }
 
     fn chunk_request(&self, index: u32, mut avoid: Vec<NodeId>) -> files::ChunkRequest {
@@ -200,7 +195,7 @@ mod tests {
     fn plans_are_asked_for_ahead_up_to_the_end() {
         let now = Moment::default();
         let mut book = Book::new(CHUNK, Some(5 * CHUNK + 7), 4, BTreeSet::from([2]));
-        let asked = book.request([(0, &[][..])].into_iter(), now);
+        let asked = book.request([(0, &[][..])].into_iter(), true, now);
         assert_eq!(indices(&asked), [0, 1, 3, 4, 5]);
         assert_eq!(asked.last().unwrap().length_hint, 7);
         assert!(!book.is_low());
@@ -217,11 +212,11 @@ mod tests {
         book.failed(NodeId::new(2), now);
         assert!(book.take(0, &[], now).is_none() && book.take(1, &[], now).is_none());
         assert!(book.take(2, &[NodeId::new(4)], now).is_none());
-        let asked = book.request([(0, &[NodeId::new(9)][..])].into_iter(), now);
+        let asked = book.request([(0, &[NodeId::new(9)][..])].into_iter(), true, now);
         assert_eq!(asked[0].avoid_nodes, [2, 9]);
         assert_eq!(asked[0].length_hint, 0);
         let later = now + AVOID_FOR + Duration::from_millis(1);
-        let asked = book.request([(0, &[][..])].into_iter(), later);
+        let asked = book.request([(0, &[][..])].into_iter(), false, later);
         assert!(asked[0].avoid_nodes.is_empty());
     }
 

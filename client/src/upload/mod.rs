@@ -49,6 +49,8 @@ use work::{Input, Works};
 
 /// How often a seal may ask for chunks again. Every time, copies were lost between their receipts and the seal.
 const SEAL_ROUNDS_MAX: u32 = 8;
+/// How long to wait before a seal that misses copies is tried again for a stream.
+const STREAM_SEAL_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Plans ahead for a stream, which may end at any time.
 const STREAM_PLANS_AHEAD_MAX: usize = 2;
 /// How long the cluster of a version that is published already may be asked for details.
@@ -199,7 +201,9 @@ async fn seal_until_done(
     again: Option<&Arc<repeatable::Repeatable>>,
 ) -> Result<Publication, Error> {
     let session = &sending.session;
-    for _ in 0..SEAL_ROUNDS_MAX {
+    let begun = session.router.settings.seams.clock.moment();
+    let mut rounds = 0;
+    loop {
         if let Some(source) = again {
             let source = Arc::clone(source);
             let checking = tokio::task::spawn_blocking(move || source.check_unchanged());
@@ -212,11 +216,29 @@ async fn seal_until_done(
             Sealed::Need(need) => need,
         };
         let Some(source) = again else {
+            // A stream cannot be read again, but the nodes that have the copies may come back.
+            let clock = &session.router.settings.seams.clock;
+            let waited = clock.moment().since(begun);
+            if waited < session.router.settings.limits.outcome_wait_max {
+                clock.sleep(STREAM_SEAL_AGAIN_AFTER).await;
+                continue;
+            }
             return Err(Error::NotResumable(format!(
                 "{} chunks lost their copies before the end, and a stream cannot be read again",
                 need.len()
             )));
         };
+        rounds += 1;
+        if rounds > SEAL_ROUNDS_MAX {
+            return Err(Error::Call {
+                call: "seal",
+                source: Box::new(proto::error::RpcError::new(
+                    common::error::Kind::Retry,
+                    "E_COPIES_LOST",
+                    "the cluster loses copies of chunks faster than they are sent again",
+                )),
+            });
+        }
         tracing::info!(upload = %session.upload, chunks = need.len(), "chunks must be sent again");
         for index in &need {
             if let Some(stored) = tally.stored.remove(index) {
@@ -239,14 +261,6 @@ async fn seal_until_done(
             ));
         }
     }
-    Err(Error::Call {
-        call: "seal",
-        source: Box::new(proto::error::RpcError::new(
-            common::error::Kind::Retry,
-            "E_COPIES_LOST",
-            "the cluster loses copies of chunks faster than they are sent again",
-        )),
-    })
 }
 
 fn abandoned() -> Error {

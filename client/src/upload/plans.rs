@@ -24,6 +24,9 @@ const WANTS_MAX: usize = 64;
 /// A silent upload is kept alive this often.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 
+/// How long plans without the nodes that failed are asked for before those are allowed again.
+const AVOIDING_MAX: Duration = Duration::from_secs(1);
+
 /// A handle to the task.
 #[derive(Clone)]
 pub(super) struct Plans(mpsc::Sender<Order>);
@@ -81,7 +84,7 @@ struct Planner {
     book: Book,
     inbox: mpsc::Receiver<Order>,
     wants: Vec<Want>,
-    /// Not after an error: then only what is wanted is asked for.
+    /// Not after a refusal, in part or in whole: then only what is wanted is asked for.
     may_plan_ahead: bool,
 }
 
@@ -117,7 +120,8 @@ impl Planner {
 
     fn call(&mut self, now: Moment) -> Call {
         let wanted = self.wants.iter().map(|want| (want.index, want.avoid.as_slice()));
-        Box::pin(ask(Arc::clone(&self.session), self.book.request(wanted, now)))
+        let chunks = self.book.request(wanted, self.may_plan_ahead, now);
+        Box::pin(ask(Arc::clone(&self.session), chunks))
     }
 
     /// Hands out what there is.
@@ -132,23 +136,25 @@ impl Planner {
     }
 
     fn take(&mut self, asked: &[u32], answer: Result<Vec<Plan>, Error>, now: Moment) {
-        self.may_plan_ahead = answer.is_ok();
-        let refusal = match answer {
+        let before = std::mem::take(&mut self.wants);
+        let (refusal, planned) = match answer {
             Ok(plans) => {
+                let planned: Vec<u32> = plans.iter().map(|plan| plan.index).collect();
                 self.book.put(plans.into_iter());
-                RpcError::new(
+                let none = RpcError::new(
                     Kind::Stale,
                     "E_NO_PLAN",
                     "the cluster has no usable plan for a chunk",
-                )
+                );
+                (none, planned)
             }
-            Err(error) => {
-                self.book.forgive();
-                error.into_rpc()
-            }
+            Err(error) => (error.into_rpc(), Vec::new()),
         };
-        for want in std::mem::take(&mut self.wants) {
-            if !asked.contains(&want.index) {
+        // A leader that runs out of nodes or room plans the first chunks and leaves out the rest: those are asked for
+        // again, without others that are not needed yet. Only a reply without any plan is a refusal.
+        self.may_plan_ahead = asked.len() == planned.len();
+        for want in before {
+            if !asked.contains(&want.index) || (!planned.contains(&want.index) && !planned.is_empty()) {
                 self.wants.push(want);
                 continue;
             }
@@ -168,15 +174,36 @@ async fn answer_of(call: &mut Option<Call>) -> (Vec<u32>, Result<Vec<Plan>, Erro
     }
 }
 
+/// Asks for plans. Nodes that failed are avoided while there are others: where the leader finds too few without them,
+/// they are better than none.
 async fn ask(
     session: Arc<Session>,
-    chunks: Vec<files::ChunkRequest>,
+    mut chunks: Vec<files::ChunkRequest>,
 ) -> (Vec<u32>, Result<Vec<Plan>, Error>) {
-    let asked = chunks.iter().map(|chunk| chunk.index).collect();
+    let asked: Vec<u32> = chunks.iter().map(|chunk| chunk.index).collect();
+    let avoids = chunks.iter().any(|chunk| !chunk.avoid_nodes.is_empty());
+    if avoids {
+        let first = send(&session, &chunks, Some(AVOIDING_MAX)).await;
+        let too_few = first
+            .as_ref()
+            .is_err_and(|error| error.kind().is_passing() || error.kind() == Kind::Full);
+        if !too_few {
+            return (asked, first);
+        }
+        chunks.iter_mut().for_each(|chunk| chunk.avoid_nodes.clear());
+    }
+    (asked, send(&session, &chunks, None).await)
+}
+
+async fn send(
+    session: &Session,
+    chunks: &[files::ChunkRequest],
+    give_up_after: Option<Duration>,
+) -> Result<Vec<Plan>, Error> {
     let request = files::PlanChunksRequest {
         ticket: bytes::Bytes::new(),
         upload_id: session.upload.get(),
-        chunks,
+        chunks: chunks.to_vec(),
     };
     let send = |ticket, one: Try| {
         let request = one.request(files::PlanChunksRequest {
@@ -185,18 +212,17 @@ async fn ask(
         });
         async move { one.files().plan_chunks(request).await }
     };
-    let reply = session
-        .ask(Ask::leader("plan chunks", &session.cluster), send)
-        .await;
+    let ask = Ask {
+        give_up_after,
+        ..Ask::leader("plan chunks", &session.cluster)
+    };
+    let reply: files::PlanChunksReply = session.ask(ask, send).await?;
     let now = session.router.settings.seams.clock.moment();
-    let plans = reply.and_then(|reply: files::PlanChunksReply| {
-        reply
-            .plans
-            .into_iter()
-            .map(|plan| Plan::from_wire(plan, now))
-            .collect()
-    });
-    (asked, plans)
+    reply
+        .plans
+        .into_iter()
+        .map(|plan| Plan::from_wire(plan, now))
+        .collect()
 }
 
 /// Makes sure that the cluster knows the upload, also where it has no chunks.

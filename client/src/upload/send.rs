@@ -15,6 +15,7 @@ use proto::bulk::receipt::Receipt;
 use proto::error::RpcError;
 use tokio::task::JoinSet;
 
+use super::book::Plan;
 use super::feed::ChunkEnd;
 use super::plans::Plans;
 use super::put::{PutError, put};
@@ -128,7 +129,7 @@ impl Sending {
                 Err(error) => error,
             };
             tries += 1;
-            let blame = Blame::of(&error);
+            let blame = Blame::of(&error, &plan);
             tracing::debug!(chunk = work.index, attempt = %plan.attempt, error = %blame.error, "attempt failed");
             if tries >= settings.limits.chunk_tries_max {
                 return Err(Error::ChunkNotStored {
@@ -137,7 +138,7 @@ impl Sending {
                     source: Box::new(blame.error),
                 });
             }
-            if let Some(node) = blame.node {
+            for node in blame.nodes {
                 avoid.retain(|known| *known != node);
                 avoid.push(node);
                 if blame.for_all_chunks {
@@ -157,55 +158,61 @@ impl Sending {
 /// What a failed attempt says about nodes.
 struct Blame {
     /// Who is avoided for this chunk.
-    node: Option<NodeId>,
-    /// Whether plans for other chunks avoid it too.
+    nodes: Vec<NodeId>,
+    /// Whether plans for other chunks avoid them too.
     for_all_chunks: bool,
     error: RpcError,
 }
 
 impl Blame {
-    fn of(error: &PutError) -> Self {
+    fn of(error: &PutError, plan: &Plan) -> Self {
         match error {
-            PutError::Data(error) => Self::of_data(error),
+            PutError::Data(error) => Self::of_data(error, plan),
             PutError::Receipt(node, what) => Self {
-                node: Some(*node),
+                nodes: vec![*node],
                 for_all_chunks: true,
                 error: RpcError::new(Kind::Corrupt, "E_BAD_RECEIPT", format!("node {node} sent {what}")),
             },
             PutError::Source(_) | PutError::SourceStalled => Self {
-                node: None,
+                nodes: Vec::new(),
                 for_all_chunks: false,
                 error: RpcError::new(Kind::Retry, "E_SOURCE", "the source failed"),
             },
         }
     }
 
-    fn of_data(error: &DataError) -> Self {
+    fn of_data(error: &DataError, plan: &Plan) -> Self {
         let code = match error {
             DataError::Failed(failure) => failure.code.clone(),
             DataError::Refused { goodbye, .. } => goodbye.code.clone(),
             _ => "E_DATA_PLANE".to_owned(),
         };
-        let (blamed, for_all_chunks) = match error {
-            // The address was reused: plans of now have the right one.
-            DataError::WrongNode { .. } => (true, true),
-            // Ours, not the node's.
-            DataError::NoneFree { .. } | DataError::Misuse { .. } => (false, false),
+        let (nodes, for_all_chunks) = match error {
+            // A primary that does not go on may be waiting for its delegate: nobody here can tell which of the two is
+            // stuck, so this chunk avoids both and no other chunk avoids either.
+            DataError::Timeout { node, .. } => match plan.delegate {
+                Some(delegate) => (vec![delegate, *node], false),
+                None => (vec![*node], true),
+            },
+            // The address was reused (plans of now have the right one), nobody is there, or not one of ours.
+            DataError::WrongNode { node, .. }
+            | DataError::Connect { node, .. }
+            | DataError::Protocol { node, .. } => (vec![*node], true),
             // A connection that was kept for reuse may have been dead for long: no reason to avoid a node in general.
-            DataError::Broken { .. } => (true, false),
-            DataError::Connect { .. } | DataError::Timeout { .. } | DataError::Protocol { .. } => {
-                (true, true)
-            }
-            DataError::Corrupt { .. } => (true, false),
+            DataError::Broken { node, .. } | DataError::Corrupt { node, .. } => (vec![*node], false),
+            // Ours, not the node's.
+            DataError::NoneFree { .. } | DataError::Misuse { .. } => (Vec::new(), false),
             DataError::Failed(_) | DataError::Refused { .. } => match error.kind() {
                 // The plan is too old or the grant not good: a new plan is what helps.
-                Kind::Stale | Kind::Denied => (false, false),
-                Kind::Busy | Kind::Retry | Kind::NotLeader | Kind::NotFound | Kind::Corrupt => (true, false),
-                Kind::Full | Kind::Fatal | Kind::Conflict | Kind::Invalid => (true, true),
+                Kind::Stale | Kind::Denied => (Vec::new(), false),
+                Kind::Busy | Kind::Retry | Kind::NotLeader | Kind::NotFound | Kind::Corrupt => {
+                    (vec![error.node()], false)
+                }
+                Kind::Full | Kind::Fatal | Kind::Conflict | Kind::Invalid => (vec![error.node()], true),
             },
         };
         Self {
-            node: blamed.then(|| error.node()),
+            nodes,
             for_all_chunks,
             error: RpcError::new(error.kind(), &code, common::error::chain(error))
                 .retry_after(error.retry_after()),

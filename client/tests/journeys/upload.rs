@@ -140,6 +140,18 @@ async fn small_files_share_a_connection_and_survive_its_loss() {
 }
 
 #[tokio::test]
+async fn a_node_that_failed_is_better_than_none() {
+    let fake = Fake::start(1, 2).await;
+    let client = fake.client().await;
+    for node in &fake.nodes {
+        node.put_faults.lock().push_back(PutFault::BreakAfter(1));
+    }
+    let bytes = content(6 * CHUNK, 2);
+    put(&client, &bytes, UploadOptions::default()).await.unwrap();
+    assert_eq!(stored(&fake, "/me/f").unwrap(), bytes);
+}
+
+#[tokio::test]
 async fn a_delegate_that_fails_is_avoided_by_name() {
     let fake = Fake::start(1, 4).await;
     let client = fake.client().await;
@@ -305,6 +317,21 @@ async fn a_stream_cannot_send_lost_chunks_again_and_says_so() {
         .unwrap_err();
     assert!(matches!(&error, Error::UploadFailed { .. }), "{error:?}");
     assert_eq!(error.code(), "E_NOT_RESUMABLE");
+}
+
+#[tokio::test]
+async fn a_stream_waits_for_copies_that_come_back() {
+    let fake = Fake::start(1, 3).await;
+    let client = fake.client().await;
+    let bytes = content(3 * CHUNK, 9);
+    fake.world.state().wipe_before_seal = true;
+    let source = Source::stream(std::io::Cursor::new(bytes.clone()), None);
+    let upload = tokio::spawn(async move { client.upload(source, &path("/me/f"), Default::default()).await });
+    while fake.world.count("seal") < 1 {
+        tokio::task::yield_now().await;
+    }
+    fake.nodes[0].unwipe();
+    assert_eq!(upload.await.unwrap().unwrap().digest, digest(&bytes));
 }
 
 #[tokio::test]

@@ -84,6 +84,7 @@ pub(crate) struct Node {
     pub(crate) address: String,
     world: Arc<World>,
     chunks: Mutex<BTreeMap<AttemptId, Kept>>,
+    lost: Mutex<BTreeMap<AttemptId, Kept>>,
     pub(crate) put_faults: Mutex<VecDeque<PutFault>>,
     pub(crate) get_fault: Mutex<Option<GetFault>>,
     /// Connections are refused.
@@ -106,6 +107,7 @@ impl Node {
             address: listener.address(),
             world,
             chunks: Mutex::default(),
+            lost: Mutex::default(),
             put_faults: Mutex::default(),
             get_fault: Mutex::default(),
             down: AtomicBool::new(false),
@@ -148,7 +150,12 @@ impl Node {
 
     /// Loses everything.
     pub(crate) fn wipe(&self) {
-        self.chunks.lock().clear();
+        *self.lost.lock() = std::mem::take(&mut self.chunks.lock());
+    }
+
+    /// Finds what was lost.
+    pub(crate) fn unwipe(&self) {
+        self.chunks.lock().append(&mut self.lost.lock());
     }
 
     pub(crate) fn content(&self, attempt: AttemptId) -> Option<Vec<u8>> {

@@ -66,7 +66,12 @@ fn plan(state: &mut State, asked: &PlanChunksRequest) -> Result<PlanChunksReply,
             .filter(|node| !chunk.avoid_nodes.contains(node))
             .collect();
         if wanted.len() < state.copies {
-            return Err(RpcError::new(Kind::Full, "E_NO_NODES", "too few nodes are left"));
+            // As the real leader: what cannot be planned ends the list, and is an error only if nothing could be.
+            if plans.is_empty() {
+                let message = "too few nodes can take a chunk";
+                return Err(RpcError::new(Kind::Retry, "E_NOT_ENOUGH_NODES", message));
+            }
+            break;
         }
         let turn = chunk.index as usize % wanted.len();
         wanted.rotate_left(turn);
