@@ -119,7 +119,14 @@ impl Error {
 pub async fn run(config: Config, seams: Seams) -> Result<(), Error> {
     config.validate()?;
     let control = threads("dbfs-control", config.limits.control_threads)?;
-    let data = threads("dbfs-data", config.limits.data_threads)?;
+    let data = match threads("dbfs-data", config.limits.data_threads) {
+        Ok(data) => data,
+        Err(error) => {
+            control.shutdown_background();
+            return Err(error);
+        }
+    };
+    let asked = seams.shutdown.clone();
     let seams = Seams {
         shutdown: seams.shutdown.child(),
         ..seams
@@ -143,8 +150,12 @@ pub async fn run(config: Config, seams: Seams) -> Result<(), Error> {
         part: "the process",
         reason: error.to_string(),
     };
-    outcome.map_err(broke)??;
-    ended.map_err(broke)
+    ended.map_err(broke)?;
+    match outcome.map_err(broke)? {
+        // It was told to end before it had begun.
+        Err(Error::Group(consensus::Error::Closed)) if asked.is_triggered() => Ok(()),
+        outcome => outcome,
+    }
 }
 
 fn threads(name: &str, count: u32) -> Result<Runtime, Error> {
@@ -351,12 +362,7 @@ impl Member {
                     reason: error.to_string(),
                 });
             }
-            None => {
-                return Err(Error::Ended {
-                    part: "the start",
-                    reason: "it was told to end before the disks were recovered".to_owned(),
-                });
-            }
+            None => return Err(Error::Group(consensus::Error::Closed)),
         };
         for report in &recovered {
             tracing::info!(disk = %report.disk, path = %report.path.display(), records = report.records,
@@ -448,17 +454,20 @@ impl Member {
         let mut status = group.watch();
         let broken = status.wait_for(|status| status.fatal.is_some());
         tokio::select! {
+            // First, since the parts end by themselves once they are told to.
+            biased;
             () = self.seams.shutdown.triggered() => Ok(()),
             broken = broken => {
                 let reason = broken.ok().and_then(|status| status.fatal.clone()).unwrap_or_default();
                 Err(Error::Group(consensus::Error::Fatal { reason }))
             }
-            ended = parts.join_next() => Err(match ended {
-                Some(Ok(Err(error))) => error,
-                Some(Ok(Ok(part))) => Error::Ended { part, reason: "nobody asked it to".to_owned() },
-                Some(Err(error)) => Error::Ended { part: "a part", reason: error.to_string() },
-                None => Error::Ended { part: "everything", reason: String::new() },
-            }),
+            ended = parts.join_next() => match ended {
+                Some(Ok(Err(error))) => Err(error),
+                Some(Ok(Ok(_))) if self.seams.shutdown.is_triggered() => Ok(()),
+                Some(Ok(Ok(part))) => Err(Error::Ended { part, reason: "nobody asked it to".to_owned() }),
+                Some(Err(error)) => Err(Error::Ended { part: "a part", reason: error.to_string() }),
+                None => Err(Error::Ended { part: "everything", reason: String::new() }),
+            },
         }
     }
 
