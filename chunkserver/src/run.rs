@@ -118,14 +118,7 @@ impl Error {
 /// What keeps it from starting, or what ended it.
 pub async fn run(config: Config, seams: Seams) -> Result<(), Error> {
     config.validate()?;
-    let control = threads("dbfs-control", config.limits.control_threads)?;
-    let data = match threads("dbfs-data", config.limits.data_threads) {
-        Ok(data) => data,
-        Err(error) => {
-            control.shutdown_background();
-            return Err(error);
-        }
-    };
+    let threads = Threads::start(&config)?;
     let asked = seams.shutdown.clone();
     let seams = Seams {
         shutdown: seams.shutdown.child(),
@@ -135,26 +128,66 @@ pub async fn run(config: Config, seams: Seams) -> Result<(), Error> {
     let member = Member {
         config: Arc::new(config),
         seams,
-        data: data.handle().clone(),
-        control: control.handle().clone(),
+        data: threads.data.clone(),
+        control: threads.control.clone(),
     };
-    let outcome = control.spawn(member.run()).await;
+    let outcome = threads.control.spawn(member.run()).await;
     all.trigger();
-    // Runtimes may not be dropped where tasks run.
-    let ended = tokio::task::spawn_blocking(move || {
-        data.shutdown_timeout(END_GRACE);
-        control.shutdown_timeout(END_GRACE);
-    });
-    let ended = ended.await;
-    let broke = |error: tokio::task::JoinError| Error::Ended {
-        part: "the process",
-        reason: error.to_string(),
-    };
-    ended.map_err(broke)?;
+    threads.end().await?;
     match outcome.map_err(broke)? {
         // It was told to end before it had begun.
         Err(Error::Group(consensus::Error::Closed)) if asked.is_triggered() => Ok(()),
         outcome => outcome,
+    }
+}
+
+fn broke(error: tokio::task::JoinError) -> Error {
+    Error::Ended {
+        part: "the process",
+        reason: error.to_string(),
+    }
+}
+
+/// The two sets of threads. Dropping them, as when `run` is cancelled, ends their tasks without waiting: tokio refuses to
+/// drop a runtime where tasks run.
+struct Threads {
+    control: Handle,
+    data: Handle,
+    /// In the order in which they end.
+    runtimes: Vec<Runtime>,
+}
+
+impl Threads {
+    fn start(config: &Config) -> Result<Self, Error> {
+        let control = threads("dbfs-control", config.limits.control_threads)?;
+        let mut all = Self {
+            control: control.handle().clone(),
+            data: control.handle().clone(),
+            runtimes: vec![control],
+        };
+        let data = threads("dbfs-data", config.limits.data_threads)?;
+        all.data = data.handle().clone();
+        all.runtimes.insert(0, data);
+        Ok(all)
+    }
+
+    /// Waits for their tasks, for a while.
+    async fn end(mut self) -> Result<(), Error> {
+        let runtimes = std::mem::take(&mut self.runtimes);
+        let ending = tokio::task::spawn_blocking(move || {
+            for runtime in runtimes {
+                runtime.shutdown_timeout(END_GRACE);
+            }
+        });
+        ending.await.map_err(broke)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        for runtime in self.runtimes.drain(..) {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -49,6 +49,7 @@ pub(super) async fn seal(
         Some(Upload::Sealed) => {}
         Some(Upload::Abandoned) => return Ok(abandoned()),
         Some(Upload::Open) | None => {
+            cluster.check_formed()?;
             // An empty file has no chunks, so that nothing was planned for it.
             let open = cluster
                 .open_upload(&leadership, upload, ticket.chunk_bytes)
