@@ -118,8 +118,8 @@ impl Error {
 /// What keeps it from starting, or what ended it.
 pub async fn run(config: Config, seams: Seams) -> Result<(), Error> {
     config.validate()?;
-    let control = threads("dbfs-control", config.limits.control_threads)?;
-    let data = threads("dbfs-data", config.limits.data_threads)?;
+    let threads = Threads::start(&config)?;
+    let asked = seams.shutdown.clone();
     let seams = Seams {
         shutdown: seams.shutdown.child(),
         ..seams
@@ -128,23 +128,67 @@ pub async fn run(config: Config, seams: Seams) -> Result<(), Error> {
     let member = Member {
         config: Arc::new(config),
         seams,
-        data: data.handle().clone(),
-        control: control.handle().clone(),
+        data: threads.data.clone(),
+        control: threads.control.clone(),
     };
-    let outcome = control.spawn(member.run()).await;
+    let outcome = threads.control.spawn(member.run()).await;
     all.trigger();
-    // Runtimes may not be dropped where tasks run.
-    let ended = tokio::task::spawn_blocking(move || {
-        data.shutdown_timeout(END_GRACE);
-        control.shutdown_timeout(END_GRACE);
-    });
-    let ended = ended.await;
-    let broke = |error: tokio::task::JoinError| Error::Ended {
+    threads.end().await?;
+    match outcome.map_err(broke)? {
+        // It was told to end before it had begun.
+        Err(Error::Group(consensus::Error::Closed)) if asked.is_triggered() => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn broke(error: tokio::task::JoinError) -> Error {
+    Error::Ended {
         part: "the process",
         reason: error.to_string(),
-    };
-    outcome.map_err(broke)??;
-    ended.map_err(broke)
+    }
+}
+
+/// The two sets of threads. Dropping them, as when `run` is cancelled, ends their tasks without waiting: tokio refuses to
+/// drop a runtime where tasks run.
+struct Threads {
+    control: Handle,
+    data: Handle,
+    /// In the order in which they end.
+    runtimes: Vec<Runtime>,
+}
+
+impl Threads {
+    fn start(config: &Config) -> Result<Self, Error> {
+        let control = threads("dbfs-control", config.limits.control_threads)?;
+        let mut all = Self {
+            control: control.handle().clone(),
+            data: control.handle().clone(),
+            runtimes: vec![control],
+        };
+        let data = threads("dbfs-data", config.limits.data_threads)?;
+        all.data = data.handle().clone();
+        all.runtimes.insert(0, data);
+        Ok(all)
+    }
+
+    /// Waits for their tasks, for a while.
+    async fn end(mut self) -> Result<(), Error> {
+        let runtimes = std::mem::take(&mut self.runtimes);
+        let ending = tokio::task::spawn_blocking(move || {
+            for runtime in runtimes {
+                runtime.shutdown_timeout(END_GRACE);
+            }
+        });
+        ending.await.map_err(broke)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        for runtime in self.runtimes.drain(..) {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 fn threads(name: &str, count: u32) -> Result<Runtime, Error> {
@@ -351,12 +395,7 @@ impl Member {
                     reason: error.to_string(),
                 });
             }
-            None => {
-                return Err(Error::Ended {
-                    part: "the start",
-                    reason: "it was told to end before the disks were recovered".to_owned(),
-                });
-            }
+            None => return Err(Error::Group(consensus::Error::Closed)),
         };
         for report in &recovered {
             tracing::info!(disk = %report.disk, path = %report.path.display(), records = report.records,
@@ -448,17 +487,20 @@ impl Member {
         let mut status = group.watch();
         let broken = status.wait_for(|status| status.fatal.is_some());
         tokio::select! {
+            // First, since the parts end by themselves once they are told to.
+            biased;
             () = self.seams.shutdown.triggered() => Ok(()),
             broken = broken => {
                 let reason = broken.ok().and_then(|status| status.fatal.clone()).unwrap_or_default();
                 Err(Error::Group(consensus::Error::Fatal { reason }))
             }
-            ended = parts.join_next() => Err(match ended {
-                Some(Ok(Err(error))) => error,
-                Some(Ok(Ok(part))) => Error::Ended { part, reason: "nobody asked it to".to_owned() },
-                Some(Err(error)) => Error::Ended { part: "a part", reason: error.to_string() },
-                None => Error::Ended { part: "everything", reason: String::new() },
-            }),
+            ended = parts.join_next() => match ended {
+                Some(Ok(Err(error))) => Err(error),
+                Some(Ok(Ok(_))) if self.seams.shutdown.is_triggered() => Ok(()),
+                Some(Ok(Ok(part))) => Err(Error::Ended { part, reason: "nobody asked it to".to_owned() }),
+                Some(Err(error)) => Err(Error::Ended { part: "a part", reason: error.to_string() }),
+                None => Err(Error::Ended { part: "everything", reason: String::new() }),
+            },
         }
     }
 

@@ -75,9 +75,12 @@ impl LeaderLink {
     /// A client of the leader; `None` if this node leads.
     fn leader(&self) -> Result<Option<NodesClient<Channel>>, RpcError> {
         let status = self.cluster.group.status();
+        if status.epoch.is_some() {
+            return Ok(None);
+        }
         let leader = status.leader.ok_or_else(|| RpcError::not_leader(None))?;
         if leader.node_id == status.node_id {
-            return Ok(None);
+            return Err(RpcError::not_leader(None));
         }
         let mut channel = self.channel.lock();
         let known = channel.as_ref().filter(|(address, _)| *address == leader.control);

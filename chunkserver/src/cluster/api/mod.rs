@@ -13,6 +13,7 @@ mod plan_chunks;
 pub(crate) mod report_inventory;
 mod seal;
 
+mod formation;
 mod outcome;
 pub(crate) mod status;
 mod ticket;

@@ -15,7 +15,7 @@ use crate::cluster::Cluster;
 use crate::cluster::core::durability::{self, Spread};
 use crate::cluster::store::manifests;
 use crate::cluster::store::versions::{self, VersionRow};
-use crate::config::{Durability, SEAL_WAIT_MAX};
+use crate::config::SEAL_WAIT_MAX;
 
 /// Waits at most `wait_millis` for the outcome of the sealed version `version`.
 pub(super) async fn wait(
@@ -106,22 +106,10 @@ fn published(
         modified_wall_millis: row.modified.as_millis(),
         durability: Some(names::Durability {
             copies: least.copies,
-            reduced: is_reduced(cluster),
+            reduced: cluster.is_reduced(),
             hosts: least.hosts,
             zones: least.zones,
         }),
         places: places.collect(),
     })
-}
-
-/// Whether less than the promised durability is allowed or in force (P1).
-pub(crate) fn is_reduced(cluster: &Cluster) -> bool {
-    let voters = cluster
-        .group
-        .status()
-        .members
-        .iter()
-        .filter(|member| member.voter)
-        .count();
-    cluster.config.durability == Durability::Reduced || voters < 2
 }

@@ -33,6 +33,7 @@ pub(super) async fn plan_chunks(
     let ticket = cluster.upload_ticket(&request.ticket, request.upload_id)?;
     let leadership = cluster.lead()?;
     check(&request)?;
+    cluster.check_formed()?;
     let upload = UploadId::new(request.upload_id);
     let open = cluster
         .open_upload(&leadership, upload, ticket.chunk_bytes)

@@ -37,20 +37,29 @@ pub(super) async fn seal(
     let leadership = cluster.lead()?;
     let upload = UploadId::new(request.upload_id);
     let wait_millis = request.wait_millis;
-    let known = cluster
-        .read_local(move |connection| uploads::find(connection, upload))
-        .await?;
-    match known.map(|row| row.state) {
+    // What this leader opened itself needs no query; the log judges it again when the seal is applied.
+    let known = match leadership.open_upload(upload) {
+        Some(_) => Some(Upload::Open),
+        None => cluster
+            .read_local(move |connection| uploads::find(connection, upload))
+            .await?
+            .map(|row| row.state),
+    };
+    match known {
         Some(Upload::Sealed) => {}
         Some(Upload::Abandoned) => return Ok(abandoned()),
         Some(Upload::Open) | None => {
+            cluster.check_formed()?;
             // An empty file has no chunks, so that nothing was planned for it.
             let open = cluster
                 .open_upload(&leadership, upload, ticket.chunk_bytes)
                 .await?;
             match seal_now(&cluster, &leadership, &ticket, open, request).await? {
                 Sealed::Now | Sealed::Before => {}
-                Sealed::Abandoned => return Ok(abandoned()),
+                Sealed::Abandoned => {
+                    leadership.ended(upload);
+                    return Ok(abandoned());
+                }
                 Sealed::NeedChunks(indices) => return Ok(need(indices)),
                 Sealed::Unknown | Sealed::Malformed => {
                     let message = format!("upload {upload} could not be sealed: the log knows it otherwise");

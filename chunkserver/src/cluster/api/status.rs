@@ -9,7 +9,6 @@ use proto::error::RpcError;
 use proto::names::v1 as wire;
 
 use super::get_manifest::node_state;
-use super::outcome::is_reduced;
 use crate::cluster::Cluster;
 use crate::cluster::background::publish::GENERATION;
 use crate::cluster::core::durability;
@@ -68,6 +67,9 @@ pub(crate) async fn of(cluster: &Cluster, leadership: &Leadership) -> Result<wir
 
 /// Why no new files should be placed here; empty if they may be.
 fn refusal(cluster: &Cluster, leadership: &Leadership, directory: &Directory) -> String {
+    if let Err(error) = cluster.check_formed() {
+        return error.message;
+    }
     let needed = match cluster.config.durability {
         Durability::Full => 2,
         Durability::Reduced => 1,
@@ -171,7 +173,7 @@ fn durability_of_new(cluster: &Cluster, directory: &Directory) -> wire::Durabili
     let most = durability::of_nodes(live);
     wire::Durability {
         copies: most.copies.min(2),
-        reduced: is_reduced(cluster),
+        reduced: cluster.is_reduced(),
         hosts: most.hosts.min(2),
         zones: most.zones.min(2),
     }
