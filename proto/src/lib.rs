@@ -30,6 +30,21 @@ pub mod names {
     }
 }
 
+/// Client -> supernode: the trash.
+pub mod trash {
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction
+    )]
+    pub mod v1 {
+        //! Generated from `trash.proto`.
+        tonic::include_proto!("dbfs.trash.v1");
+    }
+}
+
 /// Client -> cluster.
 pub mod files {
     #[allow(

@@ -8,6 +8,7 @@ use common::error::Kind;
 use common::ids::Epoch;
 use common::random::Random;
 use common::time::{Clock, ClusterTime};
+use common::tls::Reloadable;
 use consensus::Group;
 use proto::error::RpcError;
 use proto::names_log::v1 as log;
@@ -33,10 +34,11 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 const NO_CLUSTER_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// One supernode at work.
-#[derive(Debug)]
 pub(crate) struct Context {
     /// As validated.
     pub(crate) config: Config,
+    /// What new connections are shown.
+    pub(crate) tls: Reloadable,
     /// The names group.
     pub(crate) group: Group<NamesMachine>,
     /// Time.
@@ -59,6 +61,12 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     /// Rung when something in the trash is due at once.
     pub(crate) trash_due: Arc<tokio::sync::Notify>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Context({:?})", self.group)
+    }
 }
 
 impl Context {

@@ -4,6 +4,8 @@
 //! opened, because the address that others are told is the one that is bound. Order at the end: the lead is handed over
 //! and the member ends while its services still answer the others, then the services end.
 
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +20,10 @@ use proto::CONTROL_MESSAGE_BYTES_MAX;
 use proto::control::{Limits as ControlLimits, Routes, serve};
 use proto::names::v1::names_server::NamesServer;
 use proto::registry::v1::registry_server::RegistryServer;
+use proto::trash::v1::trash_server::TrashServer;
 
 use crate::admission::Admission;
-use crate::api::{NamesService, RegistryService};
+use crate::api::{NamesService, RegistryService, TrashService};
 use crate::background;
 use crate::board::Board;
 use crate::config::Config;
@@ -68,6 +71,15 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The data directory cannot be created.
+    #[error("cannot create the data directory {path}")]
+    Directory {
+        /// As configured.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The names group could not be opened, or its member ended by itself.
     #[error("the names group's member cannot go on")]
     Group(#[source] consensus::Error),
@@ -84,7 +96,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::Config(_) | Error::Identity(_) | Error::Metrics(_) => Kind::Invalid,
-            Error::Listen { .. } => Kind::Retry,
+            Error::Listen { .. } | Error::Directory { .. } => Kind::Retry,
             Error::Group(error) => error.kind(),
             Error::Serve(_) => Kind::Fatal,
         }
@@ -99,6 +111,7 @@ pub async fn run(config: Config, seams: Seams) -> Result<(), Error> {
     config.validate()?;
     let identity = Identity::load(&config.identity_dir)?;
     let metrics = Metrics::new(&seams.metrics)?;
+    make_private(&config.data_dir)?;
     let listening = seams.network.bind(&config.listen).await;
     let listener = listening.map_err(|source| Error::Listen {
         address: config.listen.clone(),
@@ -115,8 +128,20 @@ pub async fn run(config: Config, seams: Seams) -> Result<(), Error> {
     tracing::info!(
         group = %status.cluster_id, node = %status.node_id, listen = listener.address(), "supernode started"
     );
-    let context = Arc::new(context(config, &seams, group, metrics));
-    serve_until_told(context, listener, tls, &seams).await
+    let context = Arc::new(context(config, &seams, tls, group, metrics));
+    serve_until_told(context, listener, &seams).await
+}
+
+/// Creates the data directory for this user alone: password hashes and signing keys are in it.
+fn make_private(directory: &Path) -> Result<(), Error> {
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory);
+    made.map_err(|source| Error::Directory {
+        path: directory.to_owned(),
+        source,
+    })
 }
 
 fn settings(
@@ -155,7 +180,13 @@ fn settings(
     })
 }
 
-fn context(config: Config, seams: &Seams, group: Group<NamesMachine>, metrics: Metrics) -> Context {
+fn context(
+    config: Config,
+    seams: &Seams,
+    tls: Reloadable,
+    group: Group<NamesMachine>,
+    metrics: Metrics,
+) -> Context {
     let (clock, limits) = (&seams.clock, &config.limits);
     let wait_max = limits.queue_wait_max.get();
     let queued = limits.requests_queued_max;
@@ -177,6 +208,7 @@ fn context(config: Config, seams: &Seams, group: Group<NamesMachine>, metrics: M
         ),
         waits: Admission::new(limits.upload_waits_max, 0, wait_max, clock.clone()),
         trash_due: Arc::default(),
+        tls,
         clock: clock.clone(),
         random: seams.random.clone(),
         metrics,
@@ -188,13 +220,12 @@ fn context(config: Config, seams: &Seams, group: Group<NamesMachine>, metrics: M
 async fn serve_until_told(
     context: Arc<Context>,
     listener: Box<dyn Listen>,
-    tls: Reloadable,
     seams: &Seams,
 ) -> Result<(), Error> {
     let serving = Shutdown::new();
     let server = tokio::spawn(serve(
         listener,
-        tls,
+        context.tls.clone(),
         routes(&context),
         serving.clone(),
         seams.clock.clone(),
@@ -238,7 +269,12 @@ fn routes(context: &Arc<Context>) -> Routes {
     let registry = RegistryServer::new(RegistryService(Arc::clone(context)))
         .max_decoding_message_size(CLUSTER_REQUEST_BYTES_MAX)
         .max_encoding_message_size(CONTROL_MESSAGE_BYTES_MAX);
-    context.group.routes(Routes::new().with(names).with(registry))
+    let trash = TrashServer::new(TrashService(Arc::clone(context)))
+        .max_decoding_message_size(request_bytes_max)
+        .max_encoding_message_size(CONTROL_MESSAGE_BYTES_MAX);
+    context
+        .group
+        .routes(Routes::new().with(names).with(trash).with(registry))
 }
 
 /// Resolves when the member has ended by itself, with the reason.

@@ -138,7 +138,6 @@ async fn followers_answer_reads_and_name_the_leader_for_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "known defect: docs/PROGRESS.md"]
 async fn two_of_three_go_on() {
     let mut three = Three::start().await;
     let leader = three.leader().await;

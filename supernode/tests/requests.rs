@@ -1,5 +1,4 @@
 //! Requests to one supernode over the wire.
-
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 #![allow(clippy::result_large_err, reason = "tests are not hot")]
 
@@ -338,6 +337,35 @@ async fn trees_are_made_moved_listed_and_deleted() {
     report.releases_recorded = 3;
     assert!(cluster.send(report).await.unwrap().releases.is_empty());
     assert_eq!(root.list_paths("/root", true).await, ["/root/c"]);
+    supernode.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_or_replaced_comes_back() {
+    let (_installation, supernode, root, cluster) = small().await;
+    let bob = root.with_user("bob").await;
+    let first = cluster.put(&root, "/root/x").await;
+    let second = cluster.put(&root, "/root/x").await;
+    root.delete_path("/root/x", false, false).await.unwrap();
+    assert!(bob.trash("/").await.unwrap().is_empty());
+    assert_eq!(code(bob.trash("/root").await), "E_NOT_FOUND");
+    let items = root.trash("/root").await.unwrap();
+    assert_eq!(
+        items.iter().map(|item| item.version).collect::<Vec<_>>(),
+        [second, first]
+    );
+    assert!(items[0].due_in_millis > 6 * 24 * 3_600_000, "{items:?}");
+    assert_eq!(code(bob.restore(items[0].trash_id).await), "E_NOT_FOUND");
+    assert_eq!(root.restore(items[0].trash_id).await.unwrap().version, second);
+    assert_eq!(code(root.restore(items[1].trash_id).await), "E_EXISTS");
+    assert_eq!(root.stat_path("/root/x").await.unwrap().version, second);
+    assert_eq!(root.empty_trash("/root").await.unwrap(), 1);
+    let releases = eventually("releases", || async {
+        let told = cluster.beat().await;
+        (!told.releases.is_empty()).then_some(told.releases)
+    })
+    .await;
+    assert_eq!(releases[0].version, first);
     supernode.stop().await;
 }
 

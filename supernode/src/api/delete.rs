@@ -15,7 +15,7 @@ use crate::arrow::{after, before};
 use crate::store::read::totals::{Total, below};
 
 /// Rows that are looked at to say how much was deleted; beyond it the reply's figures are lower bounds.
-const COUNTED_ROWS_MAX: u32 = 200_000;
+const COUNTED_ROWS_MAX: u32 = 50_000;
 
 pub(super) async fn handle(call: Call, request: wire::DeleteRequest) -> Result<wire::DeleteReply, RpcError> {
     let context = &call.context;

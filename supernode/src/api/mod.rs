@@ -11,6 +11,8 @@ use proto::names::v1 as wire;
 use proto::names::v1::names_server::Names;
 use proto::registry::v1 as registry;
 use proto::registry::v1::registry_server::Registry;
+use proto::trash::v1 as trash;
+use proto::trash::v1::trash_server::Trash;
 use tonic::{Request, Response, Status};
 
 use crate::context::Context;
@@ -41,6 +43,10 @@ mod delete;
 mod make_directory;
 mod rename;
 
+mod empty_trash;
+mod list_trash;
+mod restore_trash;
+
 mod status;
 
 mod heartbeat;
@@ -53,6 +59,10 @@ type Answer<T> = Result<Response<T>, Status>;
 /// Client -> supernode.
 #[derive(Clone, Debug)]
 pub(crate) struct NamesService(pub(crate) Arc<Context>);
+
+/// Client -> supernode, about what was deleted.
+#[derive(Clone, Debug)]
+pub(crate) struct TrashService(pub(crate) Arc<Context>);
 
 /// Cluster -> supernode.
 #[derive(Clone, Debug)]
@@ -172,6 +182,35 @@ impl Names for NamesService {
 
     async fn status(&self, request: Request<wire::StatusRequest>) -> Answer<wire::StatusReply> {
         serve(&self.0, &self.0.clients, "Status", request, status::handle).await
+    }
+}
+
+#[tonic::async_trait]
+impl Trash for TrashService {
+    async fn list(&self, request: Request<trash::ListRequest>) -> Answer<trash::ListReply> {
+        serve(&self.0, &self.0.clients, "ListTrash", request, list_trash::handle).await
+    }
+
+    async fn restore(&self, request: Request<trash::RestoreRequest>) -> Answer<wire::Entry> {
+        serve(
+            &self.0,
+            &self.0.clients,
+            "RestoreTrash",
+            request,
+            restore_trash::handle,
+        )
+        .await
+    }
+
+    async fn empty(&self, request: Request<trash::EmptyRequest>) -> Answer<trash::EmptyReply> {
+        serve(
+            &self.0,
+            &self.0.clients,
+            "EmptyTrash",
+            request,
+            empty_trash::handle,
+        )
+        .await
     }
 }
 

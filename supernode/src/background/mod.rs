@@ -1,4 +1,4 @@
-//! What a supernode does by itself. Every loop runs on every supernode; only the leader's changes anything, and what it
+//! What a supernode does by itself. Every loop runs on every supernode; only the leader's changes the names group, and what it
 //! proposes is refused once its leadership is over.
 //!
 //! | loop | period | trigger | may change |
@@ -7,6 +7,7 @@
 //! | `admin_bootstrap` | 1 s until done | | the first administrator |
 //! | `cluster_watch` | 1 s | | nothing that lasts: gauges and the log |
 //! | `trash_expiry` | `timings.tidy_period` | a permanent deletion | releases what is due |
+//! | `certificates` | 5 s | | the identity shown to new connections |
 //! | `session_expiry` | `timings.tidy_period` | | aborts silent sessions, forgets old ones |
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio::task::JoinSet;
 use crate::context::Context;
 
 mod admin_bootstrap;
+mod certificates;
 mod cluster_watch;
 mod session_expiry;
 mod signing_keys;
@@ -42,6 +44,7 @@ pub(crate) fn start(context: &Arc<Context>, shutdown: &Shutdown) -> JoinSet<()> 
     spawn(Box::pin(admin_bootstrap::run(Arc::clone(context))));
     spawn(Box::pin(cluster_watch::run(Arc::clone(context))));
     spawn(Box::pin(trash_expiry::run(Arc::clone(context))));
+    spawn(Box::pin(certificates::run(Arc::clone(context))));
     spawn(Box::pin(session_expiry::run(Arc::clone(context))));
     loops
 }

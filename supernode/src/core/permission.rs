@@ -1,8 +1,8 @@
 //! The one permission check. Every request passes through [`check`] before anything is read for it or done by it,
 //! and again when a command is applied.
 //!
-//! Invariant (P9): the answer does not depend on whether a thing exists that the caller may not see. For paths and
-//! uploads "may not know" and "is not there" are the same [`Refusal`], word for word.
+//! Invariant (P9): the answer does not depend on whether a thing exists that the caller may not see. For paths, uploads
+//! and the trash "may not know" and "is not there" are the same [`Refusal`], word for word.
 
 use common::error::Kind;
 use common::ids::{UploadId, UserId};
@@ -36,6 +36,13 @@ pub(crate) enum Ask<'a> {
         /// Who opened it.
         owner: Option<UserId>,
     },
+    /// To see or to bring back an item of the trash in a bucket of `owner`; `None` where there is no such item.
+    Trash {
+        /// Which.
+        id: u64,
+        /// Whose bucket.
+        owner: Option<UserId>,
+    },
     /// To see or change the account of a user; `None` where there is no such user.
     Account {
         /// As the caller wrote it.
@@ -60,6 +67,10 @@ pub(crate) fn check(caller: Caller, ask: Ask<'_>) -> Result<(), Refusal> {
         Ask::Upload { id, owner } => match owner {
             Some(owner) if caller.admin || owner == caller.id => Ok(()),
             Some(_) | None => Err(Refusal::no_upload(id)),
+        },
+        Ask::Trash { id, owner } => match owner {
+            Some(owner) if caller.admin || owner == caller.id => Ok(()),
+            Some(_) | None => Err(Refusal::no_trash(id)),
         },
         Ask::Account { name, id } => match id {
             Some(id) if id == caller.id => Ok(()),
@@ -137,6 +148,14 @@ mod tests {
                 [true, false, true],
             ),
             (Ask::Account { name: "me", id: None }, [false, false, false]),
+            (
+                Ask::Trash {
+                    id: 3,
+                    owner: Some(OWNER),
+                },
+                [true, false, true],
+            ),
+            (Ask::Trash { id: 3, owner: None }, [false, false, false]),
             (Ask::Administer("create users"), [false, false, true]),
         ];
         for (ask, expected) in rows {
@@ -166,6 +185,13 @@ mod tests {
                     id: Some(OWNER),
                 },
                 Ask::Account { name: "me", id: None },
+            ),
+            (
+                Ask::Trash {
+                    id: 3,
+                    owner: Some(OWNER),
+                },
+                Ask::Trash { id: 3, owner: None },
             ),
             (
                 Ask::Upload {

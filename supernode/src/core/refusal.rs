@@ -71,6 +71,15 @@ impl Refusal {
         )
     }
 
+    /// There is no such item in the trash, or it is somebody else's, or its time is over (P9).
+    pub(crate) fn no_trash(id: u64) -> Self {
+        Self::new(
+            Kind::NotFound,
+            "E_NOT_FOUND",
+            format!("there is no item {id} in the trash"),
+        )
+    }
+
     /// There is no such user.
     pub(crate) fn no_user(name: &str) -> Self {
         Self::new(

@@ -2,7 +2,7 @@
 
 use common::ids::{BucketId, DirectoryId, UserId};
 use common::path::RemotePath;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::apply::Stop;
 use super::number::{number, sql};
@@ -22,18 +22,32 @@ pub(crate) struct Bucket {
     pub(crate) directory: DirectoryId,
 }
 
+impl Bucket {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: BucketId::new(number(row, 0)?),
+            name: row.get(1)?,
+            owner: UserId::new(number(row, 2)?),
+            directory: DirectoryId::new(number(row, 3)?),
+        })
+    }
+}
+
 /// The bucket with this name.
 pub(crate) fn by_name(connection: &Connection, name: &str) -> rusqlite::Result<Option<Bucket>> {
     connection
         .prepare_cached("SELECT bucket_id, name, owner, directory_id FROM buckets WHERE name = ?1")?
-        .query_row([name], |row| {
-            Ok(Bucket {
-                id: BucketId::new(number(row, 0)?),
-                name: row.get(1)?,
-                owner: UserId::new(number(row, 2)?),
-                directory: DirectoryId::new(number(row, 3)?),
-            })
-        })
+        .query_row([name], Bucket::read)
+        .optional()
+}
+
+/// The bucket of a user: each has the one of their name.
+pub(crate) fn of_owner(connection: &Connection, owner: UserId) -> rusqlite::Result<Option<Bucket>> {
+    connection
+        .prepare_cached(
+            "SELECT bucket_id, name, owner, directory_id FROM buckets WHERE owner = ?1 ORDER BY name LIMIT 1",
+        )?
+        .query_row([sql(owner.get())], Bucket::read)
         .optional()
 }
 

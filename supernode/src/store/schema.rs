@@ -122,6 +122,7 @@ CREATE TABLE trash (
     trashed_millis INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX trash_by_due ON trash (due_millis, trash_id);
+CREATE INDEX trash_by_bucket ON trash (bucket_id, trash_id) WHERE path != '';
 
 -- Releases on their way to each cluster: gapless sequences, sent until the cluster has recorded them.
 CREATE TABLE outbox (

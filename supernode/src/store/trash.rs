@@ -5,7 +5,7 @@ use std::time::Duration;
 use common::ids::{BucketId, DirectoryId, VersionId};
 use common::lifecycle::VersionEvent;
 use common::time::ClusterTime;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
 use super::counter::Counter;
 use super::number::{number, sql};
@@ -128,19 +128,137 @@ pub(crate) fn due(connection: &Connection, now: ClusterTime) -> rusqlite::Result
              WHERE due_millis <= ?1 ORDER BY due_millis, trash_id LIMIT 1",
         )?
         .query_row([sql(now.as_millis())], |row| {
-            let target = number(row, 2)?;
             Ok(Row {
                 id: number(row, 0)?,
-                kept: match row.get::<_, u8>(1)? {
-                    KIND_VERSION => Kept::Version(VersionId::new(target)),
-                    KIND_DIRECTORY => Kept::Directory(DirectoryId::new(target)),
-                    other => return Err(unreadable(format!("the trash has a row of kind {other}"))),
-                },
+                kept: kept(row.get(1)?, number(row, 2)?)?,
                 bucket: BucketId::new(number(row, 3)?),
                 due: ClusterTime::from_millis(number(row, 4)?),
             })
         })
         .optional()
+}
+
+/// What can be brought back: a row that came into the trash by itself, with its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    /// Which row.
+    pub(crate) id: u64,
+    /// What.
+    pub(crate) kept: Kept,
+    /// Whose.
+    pub(crate) bucket: BucketId,
+    /// Where it was.
+    pub(crate) path: String,
+    /// Names time.
+    pub(crate) trashed: ClusterTime,
+    /// When its time is over.
+    pub(crate) due: ClusterTime,
+}
+
+const ITEM_COLUMNS: &str = "trash_id, kind, target, bucket_id, path, trashed_millis, due_millis";
+
+impl Item {
+    /// Reads [`ITEM_COLUMNS`].
+    fn read(row: &SqlRow<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: number(row, 0)?,
+            kept: kept(row.get(1)?, number(row, 2)?)?,
+            bucket: BucketId::new(number(row, 3)?),
+            path: row.get(4)?,
+            trashed: ClusterTime::from_millis(number(row, 5)?),
+            due: ClusterTime::from_millis(number(row, 6)?),
+        })
+    }
+}
+
+/// The item with this number, if it can still be brought back at `now`.
+pub(crate) fn item(connection: &Connection, id: u64, now: ClusterTime) -> rusqlite::Result<Option<Item>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {ITEM_COLUMNS} FROM trash WHERE trash_id = ?1 AND path != '' AND due_millis > ?2"
+        ))?
+        .query_row(params![sql(id), sql(now.as_millis())], Item::read)
+        .optional()
+}
+
+/// Items of a bucket that came before `before`, the newest first, at most `limit`.
+pub(crate) fn items(
+    connection: &Connection,
+    bucket: BucketId,
+    before: u64,
+    limit: u32,
+) -> rusqlite::Result<Vec<Item>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {ITEM_COLUMNS} FROM trash WHERE bucket_id = ?1 AND path != '' AND trash_id < ?2
+             ORDER BY trash_id DESC LIMIT ?3"
+        ))?
+        .query_map(params![sql(bucket.get()), sql(before), limit], Item::read)?
+        .collect()
+}
+
+/// Items of all buckets that came before `before`, the newest first, at most `limit`.
+pub(crate) fn items_of_all(connection: &Connection, before: u64, limit: u32) -> rusqlite::Result<Vec<Item>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {ITEM_COLUMNS} FROM trash WHERE path != '' AND trash_id < ?1 ORDER BY trash_id DESC LIMIT ?2"
+        ))?
+        .query_map(params![sql(before), limit], Item::read)?
+        .collect()
+}
+
+/// Makes items of `bucket` that were at or below `path` due now, at most `limit`; how many.
+pub(crate) fn hasten(
+    connection: &Connection,
+    bucket: BucketId,
+    path: &str,
+    now: ClusterTime,
+    limit: u32,
+) -> rusqlite::Result<usize> {
+    // What is below a path begins with it and a slash: before the character behind the slash.
+    let (first, behind) = (format!("{path}/"), format!("{path}0"));
+    connection
+        .prepare_cached(
+            "UPDATE trash SET due_millis = ?5 WHERE trash_id IN
+             (SELECT trash_id FROM trash WHERE bucket_id = ?1 AND path != '' AND due_millis > ?5
+              AND (path = ?2 OR (path > ?3 AND path < ?4)) ORDER BY trash_id LIMIT ?6)",
+        )?
+        .execute(params![
+            sql(bucket.get()),
+            path,
+            first,
+            behind,
+            sql(now.as_millis()),
+            limit
+        ])
+}
+
+/// Takes a version out of the trash; its path points at it again.
+pub(crate) fn take_version(connection: &Connection, item: &Item, id: VersionId) -> rusqlite::Result<()> {
+    let Some(row) = version::by_id(connection, id)? else {
+        return Err(unreadable(format!(
+            "the trash holds version {id}, which has no row"
+        )));
+    };
+    let state = row
+        .state
+        .next(VersionEvent::Restore)
+        .map_err(|error| unreadable(error.to_string()))?;
+    version::set_state(connection, id, state, 0)?;
+    remove(connection, item.id)?;
+    let change = user::Change {
+        files: 1,
+        ..user::Change::default()
+    };
+    user::charge(connection, bucket::owner(connection, row.bucket)?, change)
+}
+
+fn kept(kind: u8, target: u64) -> rusqlite::Result<Kept> {
+    match kind {
+        KIND_VERSION => Ok(Kept::Version(VersionId::new(target))),
+        KIND_DIRECTORY => Ok(Kept::Directory(DirectoryId::new(target))),
+        other => Err(unreadable(format!("the trash has a row of kind {other}"))),
+    }
 }
 
 /// Removes a row.

@@ -25,6 +25,8 @@ use proto::names::v1 as names;
 use proto::names::v1::names_client::NamesClient;
 use proto::registry::v1 as registry;
 use proto::registry::v1::registry_client::RegistryClient;
+use proto::trash::v1 as trash;
+use proto::trash::v1::trash_client::TrashClient;
 use tokio::sync::oneshot;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -175,6 +177,7 @@ impl Supernode {
 #[derive(Clone)]
 pub struct Client {
     pub names: NamesClient<Channel>,
+    pub trash: TrashClient<Channel>,
     pub token: String,
     random: Random,
 }
@@ -217,8 +220,10 @@ calls! {
 
 impl Client {
     pub fn new(installation: &Installation, address: &str) -> Self {
+        let channel = installation.channel(address);
         Self {
-            names: NamesClient::new(installation.channel(address)).max_decoding_message_size(32 << 20),
+            names: NamesClient::new(channel.clone()).max_decoding_message_size(32 << 20),
+            trash: TrashClient::new(channel),
             token: String::new(),
             random: Random::system(),
         }
@@ -298,6 +303,31 @@ impl Client {
             path: path.to_owned(),
         };
         self.stat(request).await
+    }
+
+    pub async fn trash(&self, path: &str) -> Outcome<Vec<trash::Item>> {
+        let message = trash::ListRequest {
+            path: path.to_owned(),
+            ..trash::ListRequest::default()
+        };
+        let reply = opened(self.trash.clone().list(self.request(message)).await)?;
+        Ok(reply.items)
+    }
+
+    pub async fn restore(&self, trash_id: u64) -> Outcome<names::Entry> {
+        let message = trash::RestoreRequest {
+            trash_id,
+            to: String::new(),
+        };
+        opened(self.trash.clone().restore(self.request(message)).await)
+    }
+
+    pub async fn empty_trash(&self, path: &str) -> Outcome<u64> {
+        let message = trash::EmptyRequest {
+            path: path.to_owned(),
+        };
+        let reply = opened(self.trash.clone().empty(self.request(message)).await)?;
+        Ok(reply.items)
     }
 
     pub async fn delete_path(

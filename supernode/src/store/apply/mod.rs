@@ -12,6 +12,7 @@
 //! | Forget | `forget` | rows that no key can find any more |
 //! | MakeDirectory, Rename, Delete | `make_directory` `rename` `delete` | version.trashed |
 //! | ExpireTrash | `expire_trash` | version.released |
+//! | RestoreTrash, EmptyTrash | `restore_trash` `empty_trash` | version.restored |
 //! | ReleasesRecorded, RegisterCluster, RotateSigningKey | the same | |
 
 use common::ids::{ClusterId, IdempotencyKey, UserId};
@@ -30,6 +31,7 @@ mod abandoned_uploads;
 mod abort_upload;
 mod create_user;
 mod delete;
+mod empty_trash;
 mod expire_sessions;
 mod expire_trash;
 mod forget;
@@ -40,6 +42,7 @@ mod register_cluster;
 mod releases_recorded;
 mod rename;
 mod requests;
+mod restore_trash;
 mod rotate_signing_key;
 mod set_password;
 mod set_user_enabled;
@@ -128,6 +131,8 @@ fn dispatch(at: At<'_>, body: Command) -> Result<Reply, Stop> {
         Command::Rename(command) => Reply::Done(rename::apply(at, &command)?),
         Command::Delete(command) => Reply::Done(delete::apply(at, &command)?),
         Command::ExpireTrash(command) => Reply::Worked(expire_trash::apply(at, &command)?),
+        Command::RestoreTrash(command) => Reply::Restored(restore_trash::apply(at, &command)?),
+        Command::EmptyTrash(command) => Reply::Worked(empty_trash::apply(at, &command)?),
         Command::ReleasesRecorded(command) => Reply::Done(releases_recorded::apply(at, &command)?),
         Command::RegisterCluster(command) => Reply::Done(register_cluster::apply(at, command)?),
         Command::RotateSigningKey(command) => Reply::KeyMade(rotate_signing_key::apply(at, command)?),
@@ -150,9 +155,21 @@ pub(crate) fn decode_refusal(refusal: log::Refusal) -> Refusal {
     Refusal::new(kind, &refusal.code, refusal.message).hint(refusal.hint)
 }
 
+/// The most components of a path that a command may make directories for: each is a row to write.
+const PATH_DEPTH_MAX: usize = 255;
+
 fn path(text: &str) -> Result<RemotePath, Refusal> {
-    text.parse()
-        .map_err(|error: common::path::Error| Refusal::invalid("E_PATH", error.to_string()))
+    let path: RemotePath = text
+        .parse()
+        .map_err(|error: common::path::Error| Refusal::invalid("E_PATH", error.to_string()))?;
+    let depth = path.components().count();
+    if depth > PATH_DEPTH_MAX {
+        return Err(Refusal::invalid(
+            "E_PATH",
+            format!("the path has {depth} components; at most {PATH_DEPTH_MAX} are allowed"),
+        ));
+    }
+    Ok(path)
 }
 
 fn cluster_id(bytes: &[u8]) -> Result<ClusterId, Refusal> {

@@ -7,6 +7,7 @@ pub(crate) mod list;
 pub(crate) mod resolve;
 pub(crate) mod search;
 pub(crate) mod totals;
+pub(crate) mod trash;
 pub(crate) mod uploads;
 pub(crate) mod walk;
 

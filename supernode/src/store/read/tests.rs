@@ -10,6 +10,7 @@ use super::list::{Listing, Page, flat, recursive};
 use super::resolve::resolve;
 use super::search::{Query, search};
 use super::totals::{Total, below, installation};
+use super::trash;
 use super::uploads::{forgettable, get};
 use crate::core::glob::Pattern;
 use crate::core::page;
@@ -394,4 +395,61 @@ fn only_old_answered_sessions_are_up_for_forgetting() {
             .id,
         open
     );
+}
+
+#[test]
+fn the_trash_shows_the_newest_first_and_only_to_its_owner() {
+    let mut bench = Bench::new();
+    for name in ["a", "b/c", "b/d", "e"] {
+        bench.put("ada", &format!("/ada/{name}"));
+    }
+    bench.put("bob", "/bob/x");
+    for name in ["a", "b/c", "b/d"] {
+        bench.delete("ada", &format!("/ada/{name}"), false);
+        bench.now += 1_000;
+    }
+    bench.delete("bob", "/bob/x", false);
+    let shown = |bench: &Bench, user: &str, at: &str, limit: usize| {
+        let at = path(at);
+        let mut before = u64::MAX;
+        let mut all = Vec::new();
+        loop {
+            let asked = trash::Asked {
+                path: &at,
+                before,
+                limit,
+                rows_max: 2,
+            };
+            let now = ClusterTime::from_millis(bench.now);
+            let page = trash::list(&bench.tables, bench.as_caller(user), &asked, now).unwrap();
+            assert!(page.items.len() <= limit);
+            all.extend(
+                page.items
+                    .into_iter()
+                    .map(|shown| (shown.item.path, shown.size_bytes)),
+            );
+            let Some(next) = page.next else {
+                return all;
+            };
+            before = next;
+        }
+    };
+    let paths = |bench: &Bench, user: &str, at: &str, limit| {
+        shown(bench, user, at, limit)
+            .into_iter()
+            .map(|(path, _)| path)
+            .collect::<Vec<_>>()
+    };
+    for limit in [1, 2, 10] {
+        assert_eq!(
+            paths(&bench, "ada", "/", limit),
+            ["/ada/b/d", "/ada/b/c", "/ada/a"]
+        );
+        assert_eq!(paths(&bench, "ada", "/ada/b", limit), ["/ada/b/d", "/ada/b/c"]);
+    }
+    assert_eq!(shown(&bench, "bob", "/", 10), [("/bob/x".to_owned(), 100)]);
+    assert_eq!(paths(&bench, "root", "/", 10).len(), 4);
+    // What is due is no longer offered.
+    bench.now += KEEP_MILLIS - 2_000;
+    assert_eq!(paths(&bench, "ada", "/ada", 10), ["/ada/b/d"]);
 }

@@ -147,6 +147,7 @@ fn directories_are_made_with_their_parents() {
         ("/ada/f/x", "E_NOT_A_DIRECTORY"),
         ("/bob/x", "E_NOT_FOUND"),
         ("/none/x", "E_NOT_FOUND"),
+        (&"/ada".repeat(256), "E_PATH"),
     ] {
         assert_eq!(bench.make_directory("ada", path), code, "{path}");
     }
@@ -168,4 +169,78 @@ fn a_command_of_a_newer_build_stops_the_member() {
     };
     let error = super::super::apply(at, log::Command::default()).unwrap_err();
     assert!(error.to_string().contains("newer build"));
+}
+
+fn restore(bench: &mut Bench, user: &str, trash_id: u64, to: &str) -> String {
+    let command = log::RestoreTrash {
+        caller: Some(bench.caller(user)),
+        trash_id,
+        to: to.to_owned(),
+        wall_millis: 0,
+    };
+    bench.code(Command::RestoreTrash(command))
+}
+
+#[test]
+fn what_is_in_the_trash_comes_back() {
+    let mut bench = Bench::new();
+    bench.put("ada", "/ada/f");
+    bench.put("ada", "/ada/t/1");
+    bench.put("ada", "/ada/t/u/2");
+    bench.delete("ada", "/ada/f", false);
+    bench.delete("ada", "/ada/t", true);
+    assert_eq!(restore(&mut bench, "bob", 1, ""), "E_NOT_FOUND");
+    assert_eq!(restore(&mut bench, "ada", 77, ""), "E_NOT_FOUND");
+    assert_eq!(restore(&mut bench, "ada", 1, "/bob/f"), "E_NOT_FOUND");
+    assert_eq!(restore(&mut bench, "root", 1, "/bob/f"), "E_OTHER_BUCKET");
+    assert_eq!(restore(&mut bench, "ada", 1, "/ada/back/f"), "ok");
+    assert_eq!(restore(&mut bench, "ada", 1, ""), "E_NOT_FOUND");
+    bench.put("ada", "/ada/t");
+    assert_eq!(restore(&mut bench, "ada", 2, ""), "E_EXISTS");
+    assert_eq!(restore(&mut bench, "ada", 2, "/ada/t/x"), "E_NOT_A_DIRECTORY");
+    assert_eq!(restore(&mut bench, "ada", 2, "/ada/v"), "ok");
+    assert_eq!(
+        all_files(&bench),
+        ["/ada/back/f", "/ada/t", "/ada/v/1", "/ada/v/u/2"]
+    );
+    bench.now += 10_000;
+    assert_eq!(bench.expire(10).0, 0);
+    bench.check_accounts();
+    // Its time is over, though nobody has got to it yet.
+    bench.delete("ada", "/ada/t", false);
+    bench.now += 10_000;
+    assert_eq!(restore(&mut bench, "ada", 3, ""), "E_NOT_FOUND");
+}
+
+#[test]
+fn the_trash_is_emptied_by_path() {
+    let mut bench = Bench::new();
+    for path in ["/ada/a/1", "/ada/a/2", "/ada/a-b", "/ada/c"] {
+        bench.put("ada", path);
+        bench.delete("ada", path, false);
+    }
+    let mut empty = |user: &str, path: &str, limit| {
+        let command = log::EmptyTrash {
+            caller: Some(bench.caller(user)),
+            path: path.to_owned(),
+            limit,
+        };
+        let reply = bench.run(Command::EmptyTrash(command));
+        reply
+            .map(|reply| format!("{reply:?}").contains("more: true"))
+            .map_err(|refusal| refusal.code().to_owned())
+    };
+    assert_eq!(empty("bob", "/ada/a", 10), Err("E_NOT_FOUND".to_owned()));
+    assert_eq!(empty("ada", "/ada/a", 1), Ok(true));
+    assert_eq!(empty("ada", "/ada/a", 10), Ok(false));
+    assert_eq!(bench.expire(10).0, 2);
+    assert_eq!(bench.count("trash"), 2);
+    let command = log::EmptyTrash {
+        caller: Some(bench.caller("ada")),
+        path: "/ada".to_owned(),
+        limit: 10,
+    };
+    bench.run(Command::EmptyTrash(command)).unwrap();
+    assert_eq!(bench.expire(10).0, 2);
+    bench.check_accounts();
 }
