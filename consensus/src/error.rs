@@ -43,6 +43,12 @@ pub enum Error {
         /// The limit.
         limit_bytes: usize,
     },
+    /// The disk under the log is nearly full. Nothing was proposed.
+    #[error("the disk of {path} is nearly full: free some space or delete something")]
+    Full {
+        /// The member's directory.
+        path: PathBuf,
+    },
     /// A query of `read` or `read_local` failed or took longer than it may.
     #[error("the query failed: {reason}")]
     Query {
@@ -92,6 +98,7 @@ impl Error {
             Error::Retry { .. } | Error::OutcomeUnknown | Error::Closed => Kind::Retry,
             Error::Stale { .. } => Kind::Stale,
             Error::TooLarge { .. } | Error::Settings { .. } | Error::Query { .. } => Kind::Invalid,
+            Error::Full { .. } => Kind::Full,
             Error::Refused { .. } => Kind::Denied,
             Error::Directory { .. } | Error::Fatal { .. } => Kind::Fatal,
         }

@@ -13,7 +13,9 @@ use proto::control::Routes;
 use proto::raft::v1::raft_server::RaftServer;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::background::{leadership, presence::Presence, publish, upkeep, voters};
+use crate::background::presence::Presence;
+use crate::background::upkeep::Upkeep;
+use crate::background::{leadership, publish, voters};
 use crate::desk::FrontDesk;
 use crate::directory::Directory;
 use crate::error::Error;
@@ -54,6 +56,8 @@ struct Inner<M: Machine> {
     /// Whether someone is ending the member already.
     ending: AtomicBool,
     runtime: tokio::runtime::Handle,
+    /// Whether the disk has less than `limits.disk_reserve_bytes` left.
+    nearly_full: Arc<AtomicBool>,
     /// Locked until the files are closed.
     directory: Mutex<Option<Directory>>,
 }
@@ -115,7 +119,8 @@ impl<M: Machine> Group<M> {
         let (proposals, waiting) = mpsc::channel(settings.limits.proposals_waiting_max);
         let loops = Shutdown::new();
         spawn(&loops, proposer::run(waiting, ledger.clone(), settings.limits));
-        let status = spawn_loops(&settings, &ledger, &started, &loops);
+        let nearly_full = Arc::new(AtomicBool::new(false));
+        let status = spawn_loops(&settings, &ledger, &started, &loops, &nearly_full);
         let service = RaftService {
             role: settings.role.clone(),
             raft: started.raft,
@@ -145,6 +150,7 @@ impl<M: Machine> Group<M> {
                 ended: Shutdown::new(),
                 ending: AtomicBool::new(false),
                 runtime: tokio::runtime::Handle::current(),
+                nearly_full,
                 directory: Mutex::new(Some(started.directory)),
                 settings,
             }),
@@ -170,8 +176,10 @@ impl<M: Machine> Group<M> {
     /// future does not take the command back.
     ///
     /// # Errors
-    /// [`Error::NotLeader`], [`Error::Busy`], [`Error::Retry`]: nothing happened. [`Error::OutcomeUnknown`]: it may have.
+    /// [`Error::NotLeader`], [`Error::Busy`], [`Error::Retry`], [`Error::Full`], [`Error::TooLarge`]: nothing happened.
+    /// [`Error::OutcomeUnknown`]: it may have.
     pub async fn propose(&self, command: M::Command) -> Result<M::Reply, Error> {
+        self.check_space()?;
         self.put(None, &command).await
     }
 
@@ -180,7 +188,30 @@ impl<M: Machine> Group<M> {
     /// # Errors
     /// As [`Group::propose`], and [`Error::Stale`].
     pub async fn propose_in(&self, epoch: Epoch, command: M::Command) -> Result<M::Reply, Error> {
+        self.check_space()?;
         self.put(Some(epoch), &command).await
+    }
+
+    /// As [`Group::propose`] and [`Group::propose_in`], for a command that lets space be freed: it is taken also when the disk is
+    /// nearly full (P11).
+    ///
+    /// # Errors
+    /// As [`Group::propose_in`], but never [`Error::Full`].
+    pub async fn propose_freeing(
+        &self,
+        epoch: Option<Epoch>,
+        command: M::Command,
+    ) -> Result<M::Reply, Error> {
+        self.put(epoch, &command).await
+    }
+
+    fn check_space(&self) -> Result<(), Error> {
+        if self.inner.nearly_full.load(Ordering::Relaxed) {
+            return Err(Error::Full {
+                path: self.inner.settings.directory.clone(),
+            });
+        }
+        Ok(())
     }
 
     async fn put(&self, epoch: Option<Epoch>, command: &M::Command) -> Result<M::Reply, Error> {
@@ -357,6 +388,7 @@ fn spawn_loops(
     ledger: &Ledger,
     started: &Started,
     loops: &Shutdown,
+    nearly_full: &Arc<AtomicBool>,
 ) -> watch::Receiver<GroupStatus> {
     let timings = settings.timings;
     let wanted = Wanted {
@@ -371,19 +403,25 @@ fn spawn_loops(
         join: settings.join.clone(),
         founder_nonce: started.founder_nonce.clone(),
     };
-    let upkeep = upkeep::run(
-        ledger.clone(),
-        started.log.clone(),
-        started.state.clone(),
-        settings.limits,
-    );
+    let upkeep = Upkeep {
+        ledger: ledger.clone(),
+        log: started.log.clone(),
+        state: started.state.clone(),
+        limits: settings.limits,
+        nearly_full: Arc::clone(nearly_full),
+    };
     let (status, watched) = watch::channel(ledger.roster.status());
-    let publish = publish::run(Arc::clone(&ledger.roster), status, settings.clock.clone());
+    let publish = publish::run(
+        Arc::clone(&ledger.roster),
+        status,
+        settings.clock.clone(),
+        loops.clone(),
+    );
     spawn(loops, leadership::run(ledger.clone()));
     spawn(loops, leadership::tick(ledger.clone(), timings.tick));
     spawn(loops, voters::run(ledger.clone(), wanted));
     spawn(loops, presence.run());
-    spawn(loops, upkeep);
+    spawn(loops, upkeep.run());
     // Goes on to the end of Raft, to publish that too.
     tokio::spawn(publish);
     watched

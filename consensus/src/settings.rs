@@ -13,6 +13,10 @@ use rustls::ClientConfig;
 
 use crate::error::Error;
 use crate::status::MemberRecord;
+use crate::transport::MESSAGE_BYTES_MAX;
+
+/// Room in a message for all that is not commands.
+const MESSAGE_OVERHEAD_BYTES: usize = 2 << 20;
 
 /// Everything that [`crate::Group::open`] needs.
 #[derive(Clone, Debug)]
@@ -123,6 +127,8 @@ pub struct Limits {
     pub log_keep_bytes: u64,
     /// Members in all, those set aside included.
     pub members_max: usize,
+    /// Free bytes below which only [`crate::Group::propose_freeing`] takes commands: what frees space needs some.
+    pub disk_reserve_bytes: u64,
 }
 
 impl Default for Limits {
@@ -141,6 +147,7 @@ impl Default for Limits {
             log_keep_entries: 20_000,
             log_keep_bytes: 256 << 20,
             members_max: 64,
+            disk_reserve_bytes: 256 << 20,
         }
     }
 }
@@ -162,14 +169,21 @@ impl Settings {
         if timings.heartbeat.is_zero()
             || timings.election_min < timings.heartbeat * 2
             || timings.election_max <= timings.election_min
+            || timings.election_max < timings.heartbeat * 6
         {
-            return fail("the election times must be above twice the heartbeat, the second above the first");
+            return fail(
+                "election_min must be at least twice the heartbeat, election_max above it and six times the heartbeat",
+            );
         }
         if self.limits.readers == 0
             || self.limits.commands_per_entry_max == 0
             || self.limits.entries_in_flight_max == 0
         {
             return fail("readers, commands_per_entry_max and entries_in_flight_max must be at least 1");
+        }
+        let message = self.limits.entry_bytes_max + self.limits.command_bytes_max;
+        if message + MESSAGE_OVERHEAD_BYTES > MESSAGE_BYTES_MAX {
+            return fail("entry_bytes_max and command_bytes_max together do not fit into a message");
         }
         Ok(())
     }

@@ -285,11 +285,15 @@ fn open_stores<M: Machine>(
 fn config(settings: &Settings, cluster: ClusterId) -> Result<Config, Error> {
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let timings = &settings.timings;
+    // A follower stands for election after openraft's lease, which is its longest timeout, and a random timeout on
+    // top: so both together are between ours.
+    let lease = timings.election_max / 2;
+    let election_min = timings.election_min.saturating_sub(lease).max(timings.heartbeat * 2);
     Config {
         cluster_name: format!("{}-{cluster}", settings.label),
         heartbeat_interval: millis(timings.heartbeat),
-        election_timeout_min: millis(timings.election_min),
-        election_timeout_max: millis(timings.election_max),
+        election_timeout_min: millis(election_min),
+        election_timeout_max: millis(lease),
         install_snapshot_timeout: millis(timings.snapshot_timeout),
         max_payload_entries: ENTRIES_PER_MESSAGE_MAX,
         // `background/upkeep.rs` decides, by bytes as well.

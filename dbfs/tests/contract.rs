@@ -301,7 +301,6 @@ fn an_identity_that_cannot_be_used_starts_nothing() {
 }
 
 #[test]
-#[ignore = "known defect: docs/PROGRESS.md"]
 fn a_port_or_directory_in_use_is_told() {
     let place = Place::new();
     let file = place.supernode("");
@@ -335,7 +334,6 @@ fn a_port_or_directory_in_use_is_told() {
 }
 
 #[test]
-#[ignore = "known defect: docs/PROGRESS.md"]
 fn up_refuses_what_cannot_keep_its_promise() {
     let place = Place::new();
     place
@@ -381,7 +379,6 @@ fn codes_are_explained() {
 
 /// Every code that stands in the sources of any crate is one that `dbfs explain` knows.
 #[test]
-#[ignore = "known defect: docs/PROGRESS.md"]
 fn no_code_is_without_an_explanation() {
     let place = Place::new();
     let known = place.dbfs(&["explain"]).out();

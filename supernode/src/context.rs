@@ -124,11 +124,21 @@ impl Context {
     ) -> Result<Reply, RpcError> {
         let keyed = dedupe.is_some();
         let fragile = matches!(body, Command::Delete(_) | Command::Rename(_)) && !keyed;
+        let adds = matches!(
+            body,
+            Command::OpenUpload(_) | Command::MakeDirectory(_) | Command::CreateUser(_)
+        );
         let command = log::Command {
             dedupe,
             body: Some(body),
         };
-        match self.group.propose(command).await {
+        let outcome = if adds {
+            self.group.propose(command).await
+        } else {
+            // What ends, frees or tells of what happened goes on when the disk of the log is nearly full (P11).
+            self.group.propose_freeing(None, command).await
+        };
+        match outcome {
             Ok(reply) => answered(reply),
             Err(consensus::Error::OutcomeUnknown) if fragile => Err(unknown(Kind::Conflict)),
             Err(error) => Err(group_error(error)),
@@ -144,7 +154,7 @@ impl Context {
             dedupe: None,
             body: Some(body),
         };
-        let outcome = self.group.propose_in(epoch, command).await;
+        let outcome = self.group.propose_freeing(Some(epoch), command).await;
         outcome.map_err(group_error).and_then(answered)
     }
 
@@ -238,6 +248,7 @@ pub(crate) fn group_error(error: consensus::Error) -> RpcError {
         consensus::Error::Retry { .. } | consensus::Error::Closed => {
             RpcError::new(Kind::Retry, "E_NO_LEADER", error.to_string()).retry_after(RETRY_AFTER)
         }
+        consensus::Error::Full { .. } => RpcError::new(Kind::Full, "E_NO_SPACE", error.to_string()),
         consensus::Error::Stale { .. } => RpcError::new(Kind::Stale, "E_EPOCH", error.to_string()),
         consensus::Error::TooLarge { .. } => RpcError::new(Kind::Invalid, "E_TOO_LARGE", error.to_string()),
         consensus::Error::Query { .. }

@@ -18,10 +18,16 @@ impl Cluster {
     pub(crate) async fn commit(&self, epoch: Epoch, command: C) -> Result<Reply, RpcError> {
         let arrows = arrows(&command);
         pass(&arrows, "before");
+        let brings_data = matches!(command, C::OpenUpload(_) | C::Seal(_));
         let command = wire::Command {
             command: Some(command),
         };
-        let reply = self.group.propose_in(epoch, command).await;
+        let reply = if brings_data {
+            self.group.propose_in(epoch, command).await
+        } else {
+            // What ends, frees or keeps watch goes on when the disk of the log is nearly full (P11).
+            self.group.propose_freeing(Some(epoch), command).await
+        };
         let reply = reply.map_err(|error| group_error(&error))?;
         pass(&arrows, "after");
         match Reply::from(reply) {
@@ -93,6 +99,7 @@ pub(crate) fn group_error(error: &consensus::Error) -> RpcError {
         E::Busy => "E_BUSY",
         E::OutcomeUnknown => "E_OUTCOME_UNKNOWN",
         E::TooLarge { .. } => "E_TOO_LARGE",
+        E::Full { .. } => "E_NO_SPACE",
         E::Retry { .. } | E::Closed => "E_NO_QUORUM",
         E::Query { .. } | E::Directory { .. } | E::Settings { .. } | E::Refused { .. } | E::Fatal { .. } => {
             "E_GROUP"

@@ -10,13 +10,11 @@ use common::ids::AttemptId;
 
 use super::error::Error;
 use super::index::{Entry, State};
+use super::packer::SMALL_WRITERS_PER_DISK_MAX;
 use super::record::{Layout, RecordMeta};
 use super::space::Promise;
 use super::writer::{Begun, Open, Progress, Writer, is_length, layout_for};
 use super::{DiskHandle, Inner};
-
-/// Small records under way per disk; they hold memory, not segments.
-const SMALL_WRITERS_PER_DISK_MAX: u32 = 1024;
 
 /// What stands in the way of a new record.
 enum Presence {

@@ -5,12 +5,14 @@
 //! (58 bytes each) and tombstones (16 bytes each), filled up to a page.
 //!
 //! Making one, in this order and why:
-//! 1. Sync segments with new holes, so that what the index has forgotten is gone for good.
-//! 2. Turn the journal: the index now contains all of the earlier journals.
-//! 3. Copy the index, under its lock.
+//! 1. Turn the journal: the index now contains all of the earlier journals.
+//! 2. Copy the index, under its lock.
+//! 3. Sync segments with new holes, so that what the copy no longer names is gone for good.
 //! 4. Write the file aside, sync it, rename it: the new one or none.
 //! 5. Remove journals that neither this checkpoint nor the one before it needs, and the one before that. Two are
 //!    kept, so that one rotten file costs a longer replay and nothing else.
+
+use std::collections::BTreeSet;
 
 use bytes::{Buf, BufMut};
 use common::checksum::crc64;
@@ -72,12 +74,16 @@ pub(super) async fn make(handle: &DiskHandle) -> Result<(), Error> {
     if changes == kept.changes {
         return Ok(());
     }
-    sync_holes(handle).await?;
     let journal = handle.journal.turn().await?;
-    let snapshot = disk.index.write(|content| {
+    let (snapshot, holes) = disk.index.write(|content| {
         trim_tombstones(content, disk.number);
-        Snapshot::of(content, disk.number, journal)
+        let snapshot = Snapshot::of(content, disk.number, journal);
+        (snapshot, std::mem::take(&mut content.disk(disk.number).unsynced_holes))
     });
+    if let Err(error) = sync_holes(handle, &holes).await {
+        disk.index.write(|content| content.disk(disk.number).unsynced_holes.extend(holes));
+        return Err(error);
+    }
     let number = kept.next_number;
     let file = snapshot.encode(disk.owner, number);
     let bytes: usize = file.iter().map(AlignedBuf::len).sum();
@@ -90,22 +96,13 @@ pub(super) async fn make(handle: &DiskHandle) -> Result<(), Error> {
     remove_old(handle, kept).await
 }
 
-async fn sync_holes(handle: &DiskHandle) -> Result<(), Error> {
-    let disk = &handle.disk;
-    let segments = disk
-        .index
-        .write(|content| std::mem::take(&mut content.disk(disk.number).unsynced_holes));
-    for id in &segments {
-        let synced = match disk.open_for_change(*id).await {
-            Ok(file) => file.sync().await.map_err(Error::from),
+async fn sync_holes(handle: &DiskHandle, segments: &BTreeSet<SegmentId>) -> Result<(), Error> {
+    for id in segments {
+        match handle.disk.open_for_change(*id).await {
+            Ok(file) => file.sync().await?,
             // Removed since: as good as punched.
-            Err(Error::Disk(common::disk::Error::NotFound { .. })) => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = synced {
-            disk.index
-                .write(|content| content.disk(disk.number).unsynced_holes.extend(&segments));
-            return Err(error);
+            Err(Error::Disk(common::disk::Error::NotFound { .. })) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -27,8 +27,8 @@ pub(super) struct StoreDisk {
     pub(super) index: Arc<Index>,
     random: Random,
     segment_bytes: u64,
-    /// Guards the segments without a writer, the last used last.
-    idle: Mutex<Vec<OpenSegment>>,
+    /// Guards the segments without a writer, the last used last; `None` once the disk is closed.
+    idle: Mutex<Option<Vec<OpenSegment>>>,
     read_files: Cache<(SegmentId, bool), DiskFile>,
 }
 
@@ -59,14 +59,14 @@ impl StoreDisk {
             index,
             random,
             segment_bytes,
-            idle: Mutex::default(),
+            idle: Mutex::new(Some(Vec::new())),
             read_files: Cache::new(READ_FILES_OPEN_MAX),
         }
     }
 
     /// A segment to write the next record into: an idle one, or a new one.
     pub(super) async fn acquire(&self) -> Result<OpenSegment, Error> {
-        let idle = self.idle.lock().pop();
+        let idle = self.idle.lock().as_mut().ok_or(Error::Closed)?.pop();
         if let Some(segment) = idle {
             return Ok(segment);
         }
@@ -108,10 +108,10 @@ impl StoreDisk {
 
     /// Takes a segment back whose last record is synced or was abandoned.
     pub(super) async fn release(&self, segment: OpenSegment) {
-        if !self.is_full_length(&segment) && self.disk.poisoned().is_none() {
-            self.idle.lock().push(segment);
-        } else {
+        if self.is_full_length(&segment) || self.disk.poisoned().is_some() {
             self.seal(segment).await;
+        } else if let Some(idle) = self.idle.lock().as_mut() {
+            idle.push(segment);
         }
     }
 
@@ -202,6 +202,13 @@ impl StoreDisk {
                 name: format!("segment {}", id.0),
             })),
         }
+    }
+
+    /// Closes all files and gives the disk up.
+    pub(super) fn close(&self) {
+        self.idle.lock().take();
+        self.read_files.clear();
+        self.disk.close();
     }
 
     /// Asks the file system for its free space, if the last answer is old.

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use common::disk::buffer::AlignedBuf;
 use common::disk::{DiskFile, OpenMode, PAGE_BYTES};
 use common::ids::{AttemptId, DiskId, Epoch};
+use common::shutdown::Shutdown;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::disk::StoreDisk;
 use super::error::Error;
@@ -48,16 +50,15 @@ enum Request {
 }
 
 impl Journal {
-    /// Begins to write journals from `next_number` on.
-    pub(super) fn start(disk: Arc<StoreDisk>, next_number: u64) -> Self {
+    /// Begins to write journals from `next_number` on, until `stop`.
+    pub(super) fn start(disk: Arc<StoreDisk>, next_number: u64, stop: Shutdown) -> (Self, JoinHandle<()>) {
         let (requests, inbox) = mpsc::channel(REQUESTS_WAITING_MAX);
         let task = Task {
             disk,
             next_number,
             current: None,
         };
-        tokio::spawn(task.run(inbox));
-        Self { requests }
+        (Self { requests }, tokio::spawn(task.run(inbox, stop)))
     }
 
     /// Makes `notes` durable and applies them to the index.
@@ -95,8 +96,8 @@ struct Current {
 }
 
 impl Task {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
-        while let Some(request) = inbox.recv().await {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Request>, stop: Shutdown) {
+        while let Some(request) = stop.guard(inbox.recv()).await.flatten() {
             let mut notes = Vec::new();
             let mut answers = Vec::new();
             let mut turn = None;

@@ -15,7 +15,7 @@
 //! store.drop_attempts(epoch, &attempts).await         tombstones fsynced, then holes; Stale below the highest epoch
 //! store.inventory(disk, after, limit), store.suspects(), store.usage(), store.epoch()
 //! store.maintain(shutdown).await                      checkpoints, holes, space: one task per store
-//! store.close().await                                 last checkpoint
+//! store.close().await                                 last checkpoint; the directories are given up
 //! ```
 //!
 //! Invariants: what [`writer::Writer::finish`] answered is read back whole, or found damaged and not served, until it
@@ -63,6 +63,7 @@ use common::units::ByteCount;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use checkpoint::Kept;
 use config::StoreConfig;
@@ -95,6 +96,9 @@ struct Inner {
     /// Guards the highest epoch made durable.
     epoch: Mutex<Epoch>,
     closed: AtomicBool,
+    /// Ends the tasks beside the disks.
+    stop: Shutdown,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// One disk and the tasks beside it.
@@ -258,13 +262,25 @@ impl Store {
         self.0.checkpoint().await
     }
 
-    /// Takes no more requests and writes the last checkpoint. Writers that are under way can still finish.
+    /// Takes no more requests, writes the last checkpoint, ends the store's tasks and gives the directories up.
+    /// Records under way come to nothing; end them first. When it returns, the directories can be opened again (once
+    /// writers that are still held are dropped).
     ///
     /// # Errors
-    /// As [`Store::checkpoint`].
+    /// As [`Store::checkpoint`]; the store is closed all the same.
     pub async fn close(&self) -> Result<(), Error> {
         self.0.closed.store(true, Ordering::SeqCst);
-        self.0.checkpoint().await
+        let outcome = self.0.checkpoint().await;
+        self.0.stop.trigger();
+        let tasks = std::mem::take(&mut *self.0.tasks.lock());
+        for task in tasks {
+            // A task that panicked has ended, too.
+            let _ = task.await;
+        }
+        for handle in &self.0.disks {
+            handle.disk.close();
+        }
+        outcome
     }
 }
 

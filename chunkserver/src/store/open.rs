@@ -9,11 +9,13 @@ use common::disk::directory::{self, Settings};
 use common::disk::{Disk, sync_directory};
 use common::ids::DiskId;
 use common::random::Random;
+use common::shutdown::Shutdown;
 use common::time::Clock;
 use common::units::ByteCount;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use super::config::StoreConfig;
 use super::disk::StoreDisk;
@@ -71,6 +73,8 @@ pub(super) async fn open(
     index.write(|content| merge(content, &mut all_loaded));
     let epoch = index.read(|content| content.disks.values().map(|disk| disk.epoch).max());
     let mut handles = Vec::new();
+    let mut tasks = Vec::new();
+    let stop = Shutdown::new();
     for (((disk, capacity), (owner, _)), (number, loaded)) in disks
         .into_iter()
         .zip(owners)
@@ -88,7 +92,7 @@ pub(super) async fn open(
             random.clone(),
             config.segment_bytes.get(),
         ));
-        handles.push(start(disk, loaded).await);
+        handles.push(start(disk, loaded, &stop, &mut tasks).await);
     }
     let inner = Inner {
         config: config.clone(),
@@ -100,6 +104,8 @@ pub(super) async fn open(
         trailers: Cache::new(TRAILERS_CACHED_MAX),
         epoch: Mutex::new(epoch.unwrap_or_default()),
         closed: std::sync::atomic::AtomicBool::new(false),
+        stop,
+        tasks: Mutex::new(tasks),
     };
     inner.tidy_after_recovery().await;
     Ok((
@@ -178,11 +184,19 @@ fn merge(content: &mut Content, all: &mut [Loaded]) {
     }
 }
 
-async fn start(disk: Arc<StoreDisk>, loaded: &Loaded) -> DiskHandle {
+async fn start(
+    disk: Arc<StoreDisk>,
+    loaded: &Loaded,
+    stop: &Shutdown,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> DiskHandle {
     disk.measure().await;
+    let (journal, journal_task) = Journal::start(Arc::clone(&disk), loaded.next_journal, stop.clone());
+    let (packer, packer_task) = Packer::start(Arc::clone(&disk), stop.clone());
+    tasks.extend([journal_task, packer_task]);
     DiskHandle {
-        journal: Journal::start(Arc::clone(&disk), loaded.next_journal),
-        packer: Packer::start(Arc::clone(&disk)),
+        journal,
+        packer,
         disk,
         kept: Arc::new(Mutex::new(loaded.kept.clone())),
         checkpoint_permit: Arc::new(Semaphore::new(1)),

@@ -9,8 +9,10 @@ use bytes::Bytes;
 use common::disk::buffer::{AlignedBuf, BufferPool, BufferSize};
 use common::fail;
 use common::ids::Digest;
+use common::shutdown::Shutdown;
 use common::units::ByteCount;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::disk::StoreDisk;
 use super::error::Error;
@@ -21,8 +23,8 @@ use super::schema::{Extent, PAGE};
 use super::segment::OpenSegment;
 use super::space::Promise;
 
-/// Small records that wait for one disk.
-const RECORDS_WAITING_MAX: usize = 1024;
+/// Small records under way per disk: as many as may wait for it. They hold memory, not segments.
+pub(super) const SMALL_WRITERS_PER_DISK_MAX: u32 = 1024;
 /// The most that is written in one piece; room for one more record must be left in a buffer.
 const BATCH_BYTES_MAX: u64 = 1 << 20;
 /// Space is allocated in such steps, where there is room.
@@ -56,27 +58,30 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    pub(super) fn start(disk: Arc<StoreDisk>) -> Self {
-        let (requests, inbox) = mpsc::channel(RECORDS_WAITING_MAX);
+    /// Begins to write the small records of `disk`, until `stop`.
+    pub(super) fn start(disk: Arc<StoreDisk>, stop: Shutdown) -> (Self, JoinHandle<()>) {
+        let (requests, inbox) = mpsc::channel(SMALL_WRITERS_PER_DISK_MAX as usize);
         let buffers = BufferPool::new(ByteCount::new(2 * BufferSize::Bulk.bytes() as u64));
         let task = Task {
             disk,
             buffers,
             segment: None,
         };
-        tokio::spawn(task.run(inbox));
-        Self { requests }
+        (Self { requests }, tokio::spawn(task.run(inbox, stop)))
     }
 
-    /// Stores one record.
+    /// Stores one record. It is queued when this is called, and runs to its end whether or not the answer is awaited.
+    /// The queue has room for every small writer that the disk admits.
     ///
     /// # Errors
     /// The disk is full or poisoned, or the attempt was dropped in the meantime.
-    pub(super) async fn store(&self, parcel: Parcel) -> Result<Stored, Error> {
+    pub(super) fn store(&self, parcel: Parcel) -> impl Future<Output = Result<Stored, Error>> + Send + use<> {
         let (answer, answered) = oneshot::channel();
-        let request = Request { parcel, answer };
-        self.requests.send(request).await.map_err(|_| Error::Closed)?;
-        answered.await.map_err(|_| Error::Closed)?
+        let queued = self.requests.try_send(Request { parcel, answer });
+        async move {
+            queued.map_err(|_| Error::Closed)?;
+            answered.await.map_err(|_| Error::Closed)?
+        }
     }
 }
 
@@ -87,8 +92,8 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
-        while let Some(first) = inbox.recv().await {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Request>, stop: Shutdown) {
+        while let Some(first) = stop.guard(inbox.recv()).await.flatten() {
             let mut bytes = first.parcel.bytes();
             let mut batch = vec![first];
             while bytes < BATCH_BYTES_MAX

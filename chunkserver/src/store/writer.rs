@@ -110,6 +110,9 @@ impl Writer {
     /// [`Error::Full`], [`Error::Unwritable`], [`Error::Disk`].
     pub async fn finish(mut self, digest: Digest) -> Result<Stored, Error> {
         let open = self.open.take().ok_or(Error::Closed)?;
+        if open.segment.is_none() && open.is_storable() {
+            return open.pack(digest)?.await;
+        }
         let runtime = open.inner.runtime.clone();
         let end = runtime.spawn(open.finish(digest));
         end.await.map_err(|_| Error::Closed)?
@@ -118,9 +121,14 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if let Some(open) = self.open.take() {
+        let Some(open) = self.open.take() else { return };
+        if open.segment.is_some() {
             let runtime = open.inner.runtime.clone();
             runtime.spawn(open.abandon());
+        } else {
+            open.disk
+                .index
+                .write(|content| content.writing.remove(&open.meta.attempt));
         }
     }
 }
@@ -242,16 +250,13 @@ impl Open {
     }
 
     async fn finish(mut self, digest: Digest) -> Result<Stored, Error> {
-        if self.progress.length == 0 || self.progress.failed {
+        if !self.is_storable() {
             let reason = format!(
                 "attempt {}: an empty or broken chunk cannot be stored",
                 self.meta.attempt
             );
             self.abandon().await;
             return Err(Error::Invalid { reason });
-        }
-        if self.segment.is_none() {
-            return self.pack(digest).await;
         }
         let length = self.progress.length;
         let outcome = match self.write(Some(digest)) {
@@ -272,7 +277,12 @@ impl Open {
         }
     }
 
-    async fn pack(self, digest: Digest) -> Result<Stored, Error> {
+    const fn is_storable(&self) -> bool {
+        self.progress.length > 0 && !self.progress.failed
+    }
+
+    /// Hands a small record over; it is the packer's from then on.
+    fn pack(self, digest: Digest) -> Result<impl Future<Output = Result<Stored, Error>> + Send, Error> {
         let packer = self.inner.handle(self.disk.number)?.packer.clone();
         let parcel = Parcel {
             meta: self.meta,
@@ -282,7 +292,7 @@ impl Open {
             digest,
             promise: self.promise,
         };
-        packer.store(parcel).await
+        Ok(packer.store(parcel))
     }
 
     /// The record is durable.

@@ -149,11 +149,14 @@ async fn a_client_that_goes_away_frees_everything() {
             assert!(!is_stored(&cluster, node, attempt).await);
         }
     }
-    // The same attempt can be sent again.
+    // The same attempt can be sent again, once the nodes have forgotten the first try.
     let sent = content(100_000, 1);
-    put(&mut cluster.connect(0).await, &cluster.begin(1, None), &sent)
-        .await
-        .unwrap();
+    loop {
+        match put(&mut cluster.connect(0).await, &cluster.begin(1, None), &sent).await {
+            Ok(_) => break,
+            Err(error) => assert_eq!(error.kind(), Kind::Conflict, "{error}"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -172,7 +172,6 @@ impl User {
 }
 
 #[tokio::test]
-#[ignore = "known defect: docs/PROGRESS.md"]
 async fn a_file_goes_up_and_comes_back() {
     let user = User::new().await;
     let bytes = content(700_000, 1);

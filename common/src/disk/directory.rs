@@ -59,7 +59,7 @@ pub fn open(path: &Path, settings: Settings) -> io::Result<Disk> {
     Ok(Disk::new(Arc::new(Directory {
         path: path.to_owned(),
         direct_io: settings.direct_io,
-        lock: Arc::new(lock),
+        lock: Mutex::new(Some(Arc::new(lock))),
         workers,
     })))
 }
@@ -67,7 +67,8 @@ pub fn open(path: &Path, settings: Settings) -> io::Result<Disk> {
 struct Directory {
     path: PathBuf,
     direct_io: bool,
-    lock: Arc<File>,
+    /// Guards the lock on the directory; gone when closed.
+    lock: Mutex<Option<Arc<File>>>,
     workers: Arc<Workers>,
 }
 
@@ -88,9 +89,10 @@ impl Driver for Directory {
     fn open(&self, name: &str, mode: OpenMode) -> Pending<io::Result<Arc<dyn DriverFile>>> {
         let path = self.at(name);
         let direct_io = self.direct_io;
-        let lock = Arc::clone(&self.lock);
+        let lock = self.lock.lock().clone();
         let workers = Arc::clone(&self.workers);
         self.workers.run(move || {
+            let lock = lock.ok_or_else(|| io::Error::other("the disk was closed"))?;
             let (file, direct) = open_file(&path?, mode, direct_io)?;
             let opened = Opened {
                 file,
@@ -149,6 +151,10 @@ impl Driver for Directory {
                 available: ByteCount::new(available),
             })
         })
+    }
+
+    fn close(&self) {
+        self.lock.lock().take();
     }
 }
 
@@ -472,7 +478,10 @@ mod tests {
             "an open file keeps the lock"
         );
         drop(file);
+        let disk = open(directory.path(), Settings::default()).unwrap();
+        disk.close();
         assert!(open(directory.path(), Settings::default()).is_ok());
+        assert!(disk.open("a", OpenMode::Read).await.is_err());
     }
 
     #[tokio::test]

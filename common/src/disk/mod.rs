@@ -6,7 +6,8 @@
 //! and [`simulated`] (one in memory that loses, tears and damages on demand).
 //!
 //! Invariant (P11): after a failed fsync or a failed write the disk is poisoned for the life of the process: the
-//! kernel may have dropped the dirty pages, so that a second fsync would succeed and prove nothing. Every later
+//! kernel may have dropped the dirty pages, so that a second fsync would succeed and prove nothing. The same goes for
+//! any other change that fails because of the medium (an I/O error, a file system that turned read-only). Every later
 //! change is refused with [`Error::Poisoned`]; reads are still answered.
 //!
 //! **The contract**, which both drivers keep:
@@ -88,6 +89,8 @@ pub trait Driver: Send + Sync {
     fn sync_directory(&self) -> Pending<io::Result<()>>;
     /// Room on the file system.
     fn space(&self) -> Pending<io::Result<Space>>;
+    /// Gives the disk up, so that another may use it once the files that are still open are closed.
+    fn close(&self);
 }
 
 /// An open file of a [`Driver`].
@@ -198,6 +201,12 @@ impl Disk {
         self.health.poison(reason);
     }
 
+    /// Gives the disk up: no file is opened any more, and once those that are open are closed another process, or
+    /// this one, may use it.
+    pub fn close(&self) {
+        self.driver.close();
+    }
+
     /// Opens the file `name`.
     ///
     /// # Errors
@@ -208,8 +217,12 @@ impl Disk {
             OpenMode::Read | OpenMode::ReadDirect => {}
         }
         let file = self.driver.open(name, mode).await;
+        let file = file.map_err(|error| match mode {
+            OpenMode::Create => self.health.refused("create", name, error),
+            OpenMode::Update | OpenMode::Read | OpenMode::ReadDirect => self.health.wrap("open", name, error),
+        });
         Ok(DiskFile {
-            file: file.map_err(|error| self.health.wrap("open", name, error))?,
+            file: file?,
             name: name.into(),
             health: Arc::clone(&self.health),
         })
@@ -233,7 +246,7 @@ impl Disk {
     pub async fn remove(&self, name: &str) -> Result<(), Error> {
         self.health.check()?;
         let outcome = self.driver.remove(name).await;
-        outcome.map_err(|error| self.health.wrap("remove", name, error))
+        outcome.map_err(|error| self.health.refused("remove", name, error))
     }
 
     /// Renames `from` to `to` durably, replacing it. A failure poisons the disk.
@@ -336,7 +349,7 @@ impl DiskFile {
     pub async fn allocate(&self, offset: u64, length: u64) -> Result<(), Error> {
         self.health.check()?;
         let outcome = self.file.allocate(offset, length).await;
-        outcome.map_err(|error| self.health.wrap("allocate space for", &self.name, error))
+        outcome.map_err(|error| self.health.refused("allocate space for", &self.name, error))
     }
 
     /// Gives the space of `length` bytes at `offset` back.
@@ -346,7 +359,7 @@ impl DiskFile {
     pub async fn punch(&self, offset: u64, length: u64) -> Result<(), Error> {
         self.health.check()?;
         let outcome = self.file.punch(offset, length).await;
-        outcome.map_err(|error| self.health.wrap("punch a hole into", &self.name, error))
+        outcome.map_err(|error| self.health.refused("punch a hole into", &self.name, error))
     }
 
     /// Ends the file at `length`, no longer than it is, and gives back what was allocated behind it.
@@ -356,7 +369,7 @@ impl DiskFile {
     pub async fn cut(&self, length: u64) -> Result<(), Error> {
         self.health.check()?;
         let outcome = self.file.cut(length).await;
-        outcome.map_err(|error| self.health.wrap("cut", &self.name, error))
+        outcome.map_err(|error| self.health.refused("cut", &self.name, error))
     }
 
     /// The file's length in bytes.
@@ -428,6 +441,15 @@ impl Health {
         self.wrap(operation, name, source)
     }
 
+    /// The error of another change: only the medium's own faults cast doubt on what comes after.
+    fn refused(&self, operation: &'static str, name: &str, source: io::Error) -> Error {
+        let faults = [libc::EIO, libc::EROFS, libc::ENODEV, libc::ENXIO, libc::EUCLEAN];
+        match source.raw_os_error() {
+            Some(code) if faults.contains(&code) => self.failed(operation, name, source),
+            _ => self.wrap(operation, name, source),
+        }
+    }
+
     fn wrap(&self, operation: &'static str, name: &str, source: io::Error) -> Error {
         let disk = self.disk.clone();
         let name = name.to_owned();
@@ -445,15 +467,6 @@ impl Health {
     }
 }
 
-/// Makes the entries of a directory durable: file creations, renames and removals in it.
-///
-/// # Errors
-/// What the operating system reports. The entries may or may not survive a power cut then.
-#[allow(clippy::disallowed_methods, reason = "this is the fsync module")]
-pub fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
 /// Makes the content and length of an open file durable, for files outside of data directories.
 ///
 /// # Errors
@@ -461,6 +474,27 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
 #[allow(clippy::disallowed_methods, reason = "this is the fsync module")]
 pub fn sync_file(file: &std::fs::File) -> io::Result<()> {
     file.sync_all()
+}
+
+/// The space of the file system that holds `path`, for what is kept outside of data directories.
+///
+/// # Errors
+/// What the operating system reports.
+pub fn space_at(path: &Path) -> io::Result<Space> {
+    let (total, free) = raw::space(path)?;
+    Ok(Space {
+        total: ByteCount::new(total),
+        available: ByteCount::new(free),
+    })
+}
+
+/// Makes the entries of a directory durable: file creations, renames and removals in it.
+///
+/// # Errors
+/// What the operating system reports. The entries may or may not survive a power cut then.
+#[allow(clippy::disallowed_methods, reason = "this is the fsync module")]
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 /// Renames `from` to `to` within one file system and makes the new entry durable.

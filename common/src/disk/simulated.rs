@@ -331,6 +331,8 @@ impl Driver for SimulatedDriver {
             })
         })
     }
+
+    fn close(&self) {}
 }
 
 struct SimulatedFile {

@@ -5,7 +5,7 @@
 //! | `leadership` | a change of leader; `timings.tick` | the leader | commits `LeaderStarted` and `Tick` |
 //! | `voters` | 500 ms | the leader | adds, promotes, replaces, removes members |
 //! | `presence` | 1 s | every member | announces this member's record; learns where others are |
-//! | `upkeep` | 1 s | every member | makes the state machine durable, lets the log behind it go, tidies files |
+//! | `upkeep` | 1 s | every member | makes the state machine durable, lets the log behind it go, tidies files, refuses commands on a full disk |
 //! | `publish` | a change; 100 ms | every member | the status that watchers see |
 
 pub(crate) mod leadership;

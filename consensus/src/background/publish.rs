@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::shutdown::Shutdown;
 use common::time::Clock;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
@@ -12,7 +13,12 @@ use crate::status::GroupStatus;
 
 const PERIOD: Duration = Duration::from_millis(100);
 
-pub(crate) async fn run(roster: Arc<Roster>, status: watch::Sender<GroupStatus>, clock: Clock) {
+pub(crate) async fn run(
+    roster: Arc<Roster>,
+    status: watch::Sender<GroupStatus>,
+    clock: Clock,
+    ending: Shutdown,
+) {
     let mut metrics = roster.raft.server_metrics();
     let mut members = roster.state.members.subscribe();
     let mut leading = roster.timekeeper.watch();
@@ -29,6 +35,9 @@ pub(crate) async fn run(roster: Arc<Roster>, status: watch::Sender<GroupStatus>,
         tokio::select! {
             changed = metrics.changed() => {
                 if changed.is_err() {
+                    if !ending.is_triggered() {
+                        roster.health.fail(why_ended(&roster));
+                    }
                     status.send_replace(roster.status());
                     return;
                 }
@@ -39,5 +48,13 @@ pub(crate) async fn run(roster: Arc<Roster>, status: watch::Sender<GroupStatus>,
             () = roster.health.failed(), if !fatal_told => fatal_told = true,
             () = clock.sleep(PERIOD) => {}
         }
+    }
+}
+
+/// Raft ends by itself only when it must.
+fn why_ended(roster: &Roster) -> String {
+    match &roster.raft.metrics().borrow_watched().running_state {
+        Err(fatal) => format!("consensus ended: {fatal}"),
+        Ok(()) => "consensus ended without saying why".to_owned(),
     }
 }

@@ -40,7 +40,7 @@ use crate::schema;
 /// Writes waiting for the writer thread.
 const WRITES_WAITING_MAX: usize = 4096;
 /// Bytes of entries handed out at once, for replication and for applying.
-pub(crate) const READ_BYTES_MAX: usize = 4 << 20;
+pub(crate) const READ_BYTES_MAX: usize = 1 << 20;
 /// Entries handed out at once for applying.
 const READ_ENTRIES_MAX: u64 = 2048;
 
@@ -174,40 +174,47 @@ impl Shared {
         view.evict(self.cache_bytes_max);
     }
 
-    /// Entries of `range`, at most `bytes_max` bytes but at least one if there is one.
+    /// Entries `start..end`, at most `bytes_max` bytes but at least one if there is one.
     async fn read(self: &Arc<Self>, start: u64, end: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
-        loop {
-            let (from_file, truncations) = {
-                let view = self.view.lock();
-                let (start, end) = view.clamp(start, end);
-                if start >= end {
-                    return Ok(Vec::new());
+        'again: loop {
+            let truncations = self.view.lock().truncations;
+            let mut entries = Vec::new();
+            let mut next = start;
+            let mut bytes_left = bytes_max;
+            // Entries leave memory while the file is read: as many pieces as it takes.
+            loop {
+                let range = {
+                    let view = self.view.lock();
+                    let (from, end) = view.clamp(next, end);
+                    if view.truncations != truncations || (from > next && !entries.is_empty()) {
+                        continue 'again;
+                    }
+                    if from >= end {
+                        return Ok(entries);
+                    }
+                    if from >= view.cached_from() {
+                        entries.extend(view.cached(from, end, bytes_left));
+                        return Ok(entries);
+                    }
+                    from..end.min(view.cached_from())
+                };
+                let (shared, wanted) = (Arc::clone(self), range.clone());
+                let read = blocking(move || shared.rows.read(wanted, bytes_left)).await;
+                {
+                    let view = self.view.lock();
+                    if view.truncations != truncations || view.first > range.start {
+                        continue 'again;
+                    }
                 }
-                let cached_from = view.cached_from();
-                if start >= cached_from {
-                    return Ok(view.cached(start, end, bytes_max));
+                let (more, bytes) =
+                    read.inspect_err(|error| self.health.fail(format!("the Raft log cannot be read: {error}")))?;
+                next = range.start + more.len() as u64;
+                entries.extend(more);
+                if next < range.end || bytes >= bytes_left {
+                    return Ok(entries);
                 }
-                (start..end.min(cached_from), view.truncations)
-            };
-            let shared = Arc::clone(self);
-            let range = from_file.clone();
-            let read = blocking(move || shared.rows.read(range, bytes_max)).await;
-            let (mut entries, bytes) = {
-                let view = self.view.lock();
-                if view.truncations != truncations || view.first > from_file.start {
-                    continue;
-                }
-                read?
-            };
-            let next = from_file.start + entries.len() as u64;
-            if next == from_file.end && bytes < bytes_max {
-                let view = self.view.lock();
-                let (next, end) = view.clamp(next, end);
-                if next < end && next >= view.cached_from() && view.truncations == truncations {
-                    entries.extend(view.cached(next, end, bytes_max - bytes));
-                }
+                bytes_left -= bytes;
             }
-            return Ok(entries);
         }
     }
 }

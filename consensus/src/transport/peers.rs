@@ -47,7 +47,13 @@ struct Known {
     /// Open channels, with the address they lead to.
     channels: BTreeMap<(u64, Lane), (String, Client)>,
     /// Where a member was found, when its record was of no use.
-    hints: BTreeMap<u64, String>,
+    hints: BTreeMap<u64, Hint>,
+}
+
+struct Hint {
+    address: String,
+    /// The record then; a newer one is right.
+    instead_of: Option<String>,
 }
 
 /// Snapshots travel on connections of their own.
@@ -116,13 +122,10 @@ impl Peers {
 
     /// A channel to member `node`; `None` while nobody knows where it is.
     pub(crate) fn client(&self, node: u64, lane: Lane) -> Option<Client> {
-        let recorded = {
-            let members = self.members.borrow();
-            let member = members.iter().find(|member| member.node == node);
-            member.map(|member| member.record.control.clone())
-        };
+        let recorded = self.recorded(node);
         let mut known = self.known.lock();
-        let address = known.hints.get(&node).cloned().or(recorded)?;
+        let hint = known.hints.get(&node).filter(|hint| hint.instead_of == recorded);
+        let address = hint.map(|hint| hint.address.clone()).or(recorded)?;
         if let Some((open, client)) = known.channels.get(&(node, lane))
             && *open == address
         {
@@ -133,24 +136,24 @@ impl Peers {
         Some(client)
     }
 
-    /// Member `node` answered at `address`. Forgotten once its record says so too.
-    pub(crate) fn hint(&self, node: u64, address: &str) {
-        let recorded = {
-            let members = self.members.borrow();
-            members
-                .iter()
-                .any(|member| member.node == node && member.record.control == address)
-        };
-        let mut known = self.known.lock();
-        if recorded {
-            known.hints.remove(&node);
-        } else {
-            known.hints.insert(node, address.to_owned());
-        }
+    fn recorded(&self, node: u64) -> Option<String> {
+        let members = self.members.borrow();
+        let member = members.iter().find(|member| member.node == node);
+        member.map(|member| member.record.control.clone())
     }
 
-    /// Member `node` announced itself: its record is right.
-    pub(crate) fn forget_hint(&self, node: u64) {
-        self.known.lock().hints.remove(&node);
+    /// Member `node` answered at `address`; holds until its record changes.
+    pub(crate) fn hint(&self, node: u64, address: &str) {
+        let recorded = self.recorded(node);
+        let mut known = self.known.lock();
+        if recorded.as_deref() == Some(address) {
+            known.hints.remove(&node);
+            return;
+        }
+        let hint = Hint {
+            address: address.to_owned(),
+            instead_of: recorded,
+        };
+        known.hints.insert(node, hint);
     }
 }

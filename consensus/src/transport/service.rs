@@ -250,7 +250,6 @@ impl RaftRpc for RaftService {
         let node = request.envelope.map_or(0, |envelope| envelope.from_node);
         let record = wire::record(request.member)?;
         self.desk.announce(node, record).await.map_err(status)?;
-        self.peers.forget_hint(node);
         Ok(Response::new(pb::AnnounceReply {}))
     }
 }

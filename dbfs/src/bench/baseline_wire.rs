@@ -177,7 +177,6 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    #[ignore = "known defect: docs/PROGRESS.md"]
     async fn all_bytes_arrive() {
         common::tls::install_provider();
         run(&Seams::real(), &Keys::new().unwrap(), 3).await.unwrap();

@@ -501,6 +501,29 @@ async fn a_directory_in_use_is_refused() {
 }
 
 #[tokio::test]
+async fn a_closed_store_gives_its_directory_up() {
+    let lab = Lab::real(std::env::temp_dir(), true);
+    let Lab::Real { config, .. } = &lab else {
+        panic!("a real one")
+    };
+    let open = || {
+        let clock = common::time::Clock::real();
+        super::super::Store::open(config, IDENTITY, clock, common::random::Random::system())
+    };
+    let mut held = Vec::new();
+    for sequence in 0..4 {
+        let (store, _) = open().await.unwrap();
+        write(&store, sequence, 100).await.unwrap();
+        write(&store, sequence + 10, 100_000).await.unwrap();
+        store.raise_epoch(Epoch::new(sequence + 1)).await.unwrap();
+        read(&store, sequence / 2).await.unwrap();
+        store.close().await.unwrap();
+        assert!(matches!(write(&store, 50, 100).await, Err(Error::Closed)));
+        held.push(store);
+    }
+}
+
+#[tokio::test]
 async fn bulk_goes_to_the_disk_without_a_copy() {
     let lab = Lab::real(std::env::temp_dir(), true);
     let (store, _) = lab.open().await;

@@ -217,7 +217,6 @@ async fn a_vanished_segment_is_reported() {
 }
 
 #[tokio::test]
-#[ignore = "known defect: docs/PROGRESS.md"]
 async fn any_failed_step_of_a_write_stops_all_writing_and_acknowledges_nothing() {
     for length in [100, 100_000, 2_500_000] {
         let mut failures = 0;
@@ -254,7 +253,6 @@ async fn any_failed_step_of_a_write_stops_all_writing_and_acknowledges_nothing()
 }
 
 #[tokio::test]
-#[ignore = "known defect: docs/PROGRESS.md"]
 async fn a_failed_disk_leaves_the_others_at_work() {
     let lab = Lab::simulated(10, 2);
     let (store, _) = lab.open().await;
