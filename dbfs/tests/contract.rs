@@ -245,7 +245,7 @@ fn nobody_there_can_be_tried_again() {
         .hints();
     let environment = [
         ("DBFS_CA", ca.as_str()),
-        ("DBFS_SUPERNODES", &address),
+        ("DBFS_ENDPOINTS", &address),
         ("DBFS_TOKEN", "x"),
     ];
     let json = place.dbfs_with(&["whoami", "--json"], &environment);
@@ -404,7 +404,7 @@ fn no_code_is_without_an_explanation() {
                     .take_while(|c| c.is_ascii_uppercase() || *c == '_')
                     .collect();
                 let code = format!("E_{name}");
-                let is_whole = piece.get(name.len()..).is_some_and(|rest| rest.starts_with('"'));
+                let is_whole = !name.is_empty() && piece.get(name.len()..).is_some_and(|rest| rest.starts_with('"'));
                 if is_whole && !known.contains(&code.as_str()) {
                     missing.insert(code);
                 }

@@ -56,10 +56,12 @@ impl Three {
             installation,
             supernodes,
         };
-        let client = three.client(0);
-        eventually("three members", || async {
-            let reply = client.hello(hello()).await.ok()?;
-            (reply.supernodes.len() == 3 && reply.supernodes.iter().any(|one| one.leader)).then_some(())
+        // The first founded and leads; members that do not vote yet cannot replace it.
+        let root = three.client(0).login("root", ROOT_PASSWORD).await;
+        eventually("three voters", || async {
+            let status = root.status(names::StatusRequest {}).await.ok()?;
+            let voters = status.names?.members.iter().filter(|one| one.voter).count();
+            (voters == 3).then_some(())
         })
         .await;
         three

@@ -34,7 +34,11 @@ async fn a_password_gives_a_token() {
     );
     let me = root.who_am_i(names::WhoAmIRequest {}).await.unwrap();
     assert_eq!((me.name.as_str(), me.role()), ("root", names::UserRole::Admin));
-    let reply = stranger.hello(hello()).await.unwrap();
+    let reply = eventually("a member announces itself", || async {
+        let reply = stranger.hello(hello()).await.unwrap();
+        (!reply.supernodes.is_empty()).then_some(reply)
+    })
+    .await;
     assert_eq!((reply.protocol_version, reply.names_group_id.len()), (1, 16));
     assert_eq!(reply.supernodes[0].control, supernode.address);
     assert!(reply.supernodes[0].leader);

@@ -1,37 +1,19 @@
 //! The binary under test: the one that `cargo build` makes, in the profile of the running test.
 
 use std::path::PathBuf;
-use std::process::Command;
-use std::sync::OnceLock;
 
-/// Path of the `dbfs` command, built and fresh. Building happens once per test process, and not at all when
-/// `cargo test --workspace` has built it already.
+/// Path of the `dbfs` command. Tests that use it belong to the package `dbfs`, so that cargo builds it before them.
 ///
 /// # Panics
-/// If the build fails.
+/// If it is not there.
 pub fn dbfs_binary() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT
-        .get_or_init(|| {
-            // target/<profile>/deps/<test> -> target/<profile>/dbfs
-            let test = std::env::current_exe().expect("a test has a path");
-            let profile = test
-                .ancestors()
-                .nth(2)
-                .expect("tests lie in target/<profile>/deps");
-            let mut build = Command::new(env!("CARGO"));
-            build.args(["build", "--quiet", "--package", "dbfs"]);
-            if profile.ends_with("release") {
-                build.arg("--release");
-            }
-            build.env(
-                "CARGO_TARGET_DIR",
-                profile.parent().expect("a profile lies in a target folder"),
-            );
-            build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-            let status = build.status().expect("cargo runs");
-            assert!(status.success(), "building dbfs failed");
-            profile.join("dbfs")
-        })
-        .clone()
+    // target/<profile>/deps/<test> -> target/<profile>/dbfs
+    let test = std::env::current_exe().expect("a test has a path");
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .expect("tests lie in target/<profile>/deps");
+    let binary = profile.join("dbfs");
+    assert!(binary.is_file(), "{} is missing: run cargo test -p dbfs", binary.display());
+    binary
 }

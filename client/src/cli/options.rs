@@ -66,11 +66,11 @@ pub struct Options {
         long,
         global = true,
         value_name = "ADDRESSES",
-        env = "DBFS_SUPERNODES",
+        env = "DBFS_ENDPOINTS",
         value_delimiter = ',',
         help_heading = "Every command"
     )]
-    pub supernodes: Vec<String>,
+    pub endpoints: Vec<String>,
     /// File with the installation's CA certificate (PEM)
     #[arg(
         long,

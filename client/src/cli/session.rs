@@ -80,12 +80,12 @@ impl Context {
             .choose(wanted)?
             .map(|(name, profile)| (name.to_owned(), profile.clone()));
         let from_profile = profile.as_ref().map(|(_, profile)| profile);
-        let supernodes = if self.options.supernodes.is_empty() {
+        let supernodes = if self.options.endpoints.is_empty() {
             from_profile
                 .map(|profile| profile.supernodes.clone())
                 .unwrap_or_default()
         } else {
-            self.options.supernodes.clone()
+            self.options.endpoints.clone()
         };
         if supernodes.is_empty() {
             return Err(

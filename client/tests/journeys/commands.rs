@@ -174,7 +174,7 @@ impl User {
 #[tokio::test]
 async fn a_file_goes_up_and_comes_back() {
     let user = User::new().await;
-    let bytes = content(700_000, 1);
+    let bytes = content(5_000_000, 1);
     let source = user.write("film.mov", &bytes);
     let said = user.dbfs(&["upload", &source, "/me/film.mov"]).await.done();
     let digest = blake3::hash(&bytes).to_string();
@@ -188,7 +188,7 @@ async fn a_file_goes_up_and_comes_back() {
     };
     assert_eq!(
         (receipt["path"].as_str(), receipt["size"].as_u64()),
-        (Some("/me/film.mov"), Some(700_000))
+        (Some("/me/film.mov"), Some(5_000_000))
     );
     assert_eq!(
         (receipt["chunks"].as_u64(), receipt["digest"].as_str()),

@@ -12,13 +12,16 @@ use crate::membership::{self, Step, View, Wanted};
 use crate::schema::{Kind, SetAside};
 
 const PERIOD: Duration = Duration::from_millis(500);
+/// After a step that was carried out: the next is often due already.
+const PAUSE: Duration = Duration::from_millis(50);
 /// A learner that lacks fewer entries has caught up.
 const LAG_ENTRIES_MAX: u64 = 1000;
 
 pub(crate) async fn run(ledger: Ledger, wanted: Wanted) {
     let mut leading_since = None;
+    let mut pause = PERIOD;
     loop {
-        ledger.clock.sleep(PERIOD).await;
+        ledger.clock.sleep(std::mem::replace(&mut pause, PERIOD)).await;
         let Some(leading) = ledger.roster.timekeeper.leading() else {
             leading_since = None;
             continue;
@@ -34,7 +37,10 @@ pub(crate) async fn run(ledger: Ledger, wanted: Wanted) {
             continue;
         };
         match carry_out(&ledger, step, &view).await {
-            Ok(()) => tracing::info!(?step, "the group's members changed"),
+            Ok(()) => {
+                tracing::info!(?step, "the group's members changed");
+                pause = PAUSE;
+            }
             Err(error) => tracing::debug!(?step, %error, "a step of the membership must wait"),
         }
     }
