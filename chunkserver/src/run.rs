@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::error::Kind;
-use common::net::{Listen, Network};
+use common::net::{Listen, Network, turn_away_during};
 use common::random::Random;
 use common::shutdown::Shutdown;
 use common::time::Clock;
@@ -230,12 +230,13 @@ impl Credentials {
 impl Member {
     async fn run(self) -> Result<(), Error> {
         let credentials = Credentials::load(&self.config)?;
-        let control_listener = self.listen(&self.control, &self.config.listen.control).await?;
+        let mut control_listener = self.listen(&self.control, &self.config.listen.control).await?;
         let data_listener = self.listen(&self.data, &self.config.listen.data).await?;
         let record = self.record(&control_listener.address(), &data_listener.address());
         tracing::info!(control = %record.control, data = %record.data, "listening");
         let settings = self.group_settings(record, &credentials);
-        let group = Group::open(settings, ClusterMachine)
+        let opening = Group::open(settings, ClusterMachine);
+        let group = turn_away_during(control_listener.as_mut(), opening)
             .await
             .map_err(Error::Group)?;
         let metrics = Metrics::new(&self.seams.metrics)?;

@@ -34,6 +34,20 @@ pub trait Listen: Send {
     fn address(&self) -> String;
 }
 
+/// Runs `opening` while every connection to `listener` is closed at once: whoever connects to a process that does not
+/// serve yet learns it immediately, in place of waiting for an answer.
+pub async fn turn_away_during<T>(listener: &mut dyn Listen, opening: impl Future<Output = T>) -> T {
+    let turning_away = async {
+        while listener.accept().await.is_ok() {}
+        // Without descriptors to accept with, connections wait.
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        opened = opening => opened,
+        () = turning_away => unreachable!("it waits for ever"),
+    }
+}
+
 /// How a process reaches others and is reached.
 pub trait Transport: Send + Sync {
     /// Binds `address` (`host:port`).

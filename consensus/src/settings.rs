@@ -93,7 +93,7 @@ impl Default for Timings {
             query_timeout: Duration::from_secs(10),
             snapshot_timeout: Duration::from_secs(600),
             voter_replace_after: Duration::from_secs(300),
-            found_wait: Duration::from_secs(3),
+            found_wait: Duration::from_secs(1),
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::transport::{self, Links, Peers, Seed, record_out};
 
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 const ASK_AGAIN_FIRST: Duration = Duration::from_millis(100);
-const ASK_AGAIN_LONGEST: Duration = Duration::from_secs(2);
+const ASK_AGAIN_LONGEST: Duration = Duration::from_millis(500);
 /// Entries in one message between members.
 const ENTRIES_PER_MESSAGE_MAX: u64 = 512;
 

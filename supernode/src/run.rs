@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::error::Kind;
-use common::net::{Listen, Network};
+use common::net::{Listen, Network, turn_away_during};
 use common::random::Random;
 use common::shutdown::Shutdown;
 use common::time::Clock;
@@ -113,14 +113,14 @@ pub async fn run(config: Config, seams: Seams) -> Result<(), Error> {
     let metrics = Metrics::new(&seams.metrics)?;
     make_private(&config.data_dir)?;
     let listening = seams.network.bind(&config.listen).await;
-    let listener = listening.map_err(|source| Error::Listen {
+    let mut listener = listening.map_err(|source| Error::Listen {
         address: config.listen.clone(),
         source,
     })?;
     let tls = Reloadable::new(identity.server_config(ALPN_CONTROL)?);
     let settings = settings(&config, &seams, &identity, listener.as_ref())?;
-    let opening = seams.shutdown.guard(Group::open(settings, NamesMachine)).await;
-    let group = match opening {
+    let opening = seams.shutdown.guard(Group::open(settings, NamesMachine));
+    let group = match turn_away_during(listener.as_mut(), opening).await {
         None => return Ok(()),
         Some(opened) => opened.map_err(Error::Group)?,
     };
