@@ -33,7 +33,10 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let directory: PathBuf = std::env::args_os().nth(1).ok_or("name a directory to make")?.into();
+    let directory: PathBuf = std::env::args_os()
+        .nth(1)
+        .ok_or("name a directory to make")?
+        .into();
     std::fs::create_dir(&directory)?;
     let outcome = measure(&directory).await;
     std::fs::remove_dir_all(&directory)?;
@@ -89,13 +92,22 @@ impl Bench {
         let first = self.next.load(Ordering::Relaxed);
         let gibibytes = (CHUNKS * CHUNK_BYTES as u64) as f64 / f64::from(1 << 30);
         let copied = common::disk::directory::copied_parts();
-        let write = self.run(writers, first + CHUNKS, |bench, attempt| async move { bench.write_chunk(attempt).await });
+        let write = self.run(writers, first + CHUNKS, |bench, attempt| async move {
+            bench.write_chunk(attempt).await
+        });
         report("write 64 MiB", writers, gibibytes, write.await?);
-        println!("    parts copied: {}", common::disk::directory::copied_parts() - copied);
+        println!(
+            "    parts copied: {}",
+            common::disk::directory::copied_parts() - copied
+        );
         self.next.store(first, Ordering::Relaxed);
-        let read = self.run(writers, first + CHUNKS, |bench, attempt| async move { bench.read_chunk(attempt).await });
+        let read = self.run(writers, first + CHUNKS, |bench, attempt| async move {
+            bench.read_chunk(attempt).await
+        });
         report("read 64 MiB", writers, gibibytes, read.await?);
-        let attempts: Vec<_> = (first..first + CHUNKS).map(|at| AttemptId::new(Epoch::new(1), at)).collect();
+        let attempts: Vec<_> = (first..first + CHUNKS)
+            .map(|at| AttemptId::new(Epoch::new(1), at))
+            .collect();
         self.next.store(first + CHUNKS, Ordering::Relaxed);
         let start = Instant::now();
         self.store.drop_attempts(Epoch::new(1), &attempts).await?;
@@ -105,8 +117,14 @@ impl Bench {
 
     async fn small(self: &Arc<Self>, writers: u64) -> Result<(), Failure> {
         let first = self.next.load(Ordering::Relaxed);
-        let count = if writers == 1 { SMALL_RECORDS / 10 } else { SMALL_RECORDS };
-        let write = self.run(writers, first + count, |bench, attempt| async move { bench.write_small(attempt).await });
+        let count = if writers == 1 {
+            SMALL_RECORDS / 10
+        } else {
+            SMALL_RECORDS
+        };
+        let write = self.run(writers, first + count, |bench, attempt| async move {
+            bench.write_small(attempt).await
+        });
         let (elapsed, cpu) = write.await?;
         self.next.store(first + count, Ordering::Relaxed);
         let rate = count as f64 / elapsed.as_secs_f64();
@@ -161,7 +179,11 @@ impl Bench {
         while let Some(part) = reader.next().await? {
             length += part.bytes.len();
         }
-        if length == CHUNK_BYTES { Ok(()) } else { Err("a short read".into()) }
+        if length == CHUNK_BYTES {
+            Ok(())
+        } else {
+            Err("a short read".into())
+        }
     }
 
     async fn write_small(self: Arc<Self>, attempt: AttemptId) -> Result<(), Failure> {
@@ -191,7 +213,9 @@ fn report(what: &str, writers: u64, gibibytes: f64, (elapsed, cpu): (Duration, D
 
 fn checksums(attempt: AttemptId, first: u32, bytes: &[u8]) -> Vec<u64> {
     let blocks = bytes.chunks(BLOCK_BYTES).zip(first..);
-    blocks.map(|(block, index)| block_checksum(attempt, index, block)).collect()
+    blocks
+        .map(|(block, index)| block_checksum(attempt, index, block))
+        .collect()
 }
 
 fn meta(attempt: AttemptId) -> RecordMeta {

@@ -292,8 +292,11 @@ impl Timings {
         if self.dead_after < self.suspect_after {
             return refuse("timings.dead_after", "must be at least suspect_after");
         }
-        if self.grant_lifetime < Span::seconds(1) {
-            return refuse("timings.grant_lifetime", "must be at least 1s");
+        if self.grant_lifetime < Span::seconds(2) {
+            return refuse(
+                "timings.grant_lifetime",
+                "must be at least 2s: clients do not begin with a second left",
+            );
         }
         if self.drop_delay < self.grant_lifetime {
             return refuse(

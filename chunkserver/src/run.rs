@@ -306,7 +306,8 @@ impl Member {
         let (config, seams) = (&self.config, &self.seams);
         Settings {
             directory: config.data_dir.join("group"),
-            label: "cluster".to_owned(),
+            // A data directory and a member belong to one cluster for good.
+            label: format!("cluster-{}", self.config.cluster),
             role: Role::Chunkserver(config.cluster.clone()),
             tls: Arc::clone(&credentials.control_client),
             record,

@@ -47,7 +47,7 @@ impl Directory {
         self.path.join("log.db")
     }
 
-    /// The identity in it, of a member of a group of kind `label`; `None` in an empty directory.
+    /// The identity in it, of a member of the group `label`; `None` in an empty directory.
     pub(crate) fn identity(&self, label: &str) -> Result<Option<Identity>, Error> {
         let refuse = |reason: String| refusal(&self.path, reason);
         let sealed = match std::fs::read(self.path.join(IDENTITY)) {
@@ -70,7 +70,7 @@ impl Directory {
         }
         if identity.group != label {
             return Err(refuse(format!(
-                "it belongs to a group of kind '{}', not '{label}'",
+                "it belongs to the group '{}', not to '{label}'",
                 identity.group
             )));
         }

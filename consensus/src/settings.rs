@@ -23,7 +23,7 @@ const MESSAGE_OVERHEAD_BYTES: usize = 2 << 20;
 pub struct Settings {
     /// This member's directory for this group; created if absent. One process at a time.
     pub directory: PathBuf,
-    /// What the group replicates: `names` or `cluster`. Members of other kinds are refused.
+    /// What the group is: `names`, `cluster-alpha`. Members and directories of other groups are refused.
     pub label: String,
     /// The role that every member's certificate proves.
     pub role: tls::Role,

@@ -288,7 +288,10 @@ fn config(settings: &Settings, cluster: ClusterId) -> Result<Config, Error> {
     // A follower stands for election after openraft's lease, which is its longest timeout, and a random timeout on
     // top: so both together are between ours.
     let lease = timings.election_max / 2;
-    let election_min = timings.election_min.saturating_sub(lease).max(timings.heartbeat * 2);
+    let election_min = timings
+        .election_min
+        .saturating_sub(lease)
+        .max(timings.heartbeat * 2);
     Config {
         cluster_name: format!("{}-{cluster}", settings.label),
         heartbeat_interval: millis(timings.heartbeat),

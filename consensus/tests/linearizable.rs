@@ -3,7 +3,12 @@
 //!
 //! An add answers with the counter's new value, so the values themselves are the order: nothing has to be searched for,
 //! and operations whose outcome is unknown cost nothing.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
 #![allow(clippy::disallowed_methods, reason = "a test waits by the machine's clock")]
 
 mod support;
@@ -81,7 +86,10 @@ fn contradiction(history: &[Operation]) -> Option<String> {
             return Some(format!("{it:?} answers {value} when at least {least} was there"));
         }
         // Every unit of the value is an add that was called by then.
-        let called = history.iter().filter(|it| it.adds && it.called < answered_at).count() as u64;
+        let called = history
+            .iter()
+            .filter(|it| it.adds && it.called < answered_at)
+            .count() as u64;
         let too_early = adds.range(..=value).any(|(_, add)| add.called > answered_at);
         if value > called || too_early {
             return Some(format!("{it:?} answers {value}, which nobody had made"));
@@ -160,7 +168,11 @@ async fn histories_under_partitions_are_linearizable() {
     let histories = histories.lock();
     for (key, history) in histories.by_key.iter().enumerate() {
         let answered = history.iter().filter(|it| it.answer.is_some()).count();
-        assert!(answered > 50, "key {key}: {answered} of {} answered", history.len());
+        assert!(
+            answered > 50,
+            "key {key}: {answered} of {} answered",
+            history.len()
+        );
         let wrong = contradiction(history);
         assert!(wrong.is_none(), "key {key}, seed {seed}: {wrong:?}\n{history:?}");
     }
@@ -175,9 +187,18 @@ fn the_checker_notices_what_no_order_explains() {
     };
     let add = operation(true, 1, 3, 1);
     assert_eq!(contradiction(&[add, operation(false, 2, 4, 0)]), None, "at once");
-    assert!(contradiction(&[add, operation(false, 4, 5, 0)]).is_some(), "a stale read");
-    assert!(contradiction(&[add, operation(true, 4, 5, 1)]).is_some(), "a lost add");
-    assert!(contradiction(&[add, operation(false, 4, 5, 2)]).is_some(), "an add from nowhere");
+    assert!(
+        contradiction(&[add, operation(false, 4, 5, 0)]).is_some(),
+        "a stale read"
+    );
+    assert!(
+        contradiction(&[add, operation(true, 4, 5, 1)]).is_some(),
+        "a lost add"
+    );
+    assert!(
+        contradiction(&[add, operation(false, 4, 5, 2)]).is_some(),
+        "an add from nowhere"
+    );
     let unknown = Operation {
         adds: true,
         called: 2,

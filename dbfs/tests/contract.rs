@@ -404,7 +404,8 @@ fn no_code_is_without_an_explanation() {
                     .take_while(|c| c.is_ascii_uppercase() || *c == '_')
                     .collect();
                 let code = format!("E_{name}");
-                let is_whole = !name.is_empty() && piece.get(name.len()..).is_some_and(|rest| rest.starts_with('"'));
+                let is_whole =
+                    !name.is_empty() && piece.get(name.len()..).is_some_and(|rest| rest.starts_with('"'));
                 if is_whole && !known.contains(&code.as_str()) {
                     missing.insert(code);
                 }

@@ -12,6 +12,7 @@ fn run_as(installation: &Installation, user: &str, arguments: &[&str]) -> Ran {
         installation.scratch().join(format!("config-{user}")),
     );
     command.env("DBFS_PASSWORD", format!("password of {user}"));
+    command.env("DBFS_NEW_PASSWORD", "good enough for anybody");
     Ran::from(command.args(arguments).stdin(Stdio::null()).output().unwrap())
 }
 

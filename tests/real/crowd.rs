@@ -41,50 +41,39 @@ fn ten_clients_at_once_use_both_clusters() {
 
 #[test]
 fn a_cluster_above_the_mark_gets_no_new_files_and_a_full_installation_says_so() {
-    // Any use at all is above a mark of nothing.
-    let marked = [
-        ("DBFS__SUPERNODE__HIGH_WATER_PERCENT", "1"),
-        ("DBFS_TEST_CAPACITY", ""),
-    ];
-    let mut installation = Installation::start_with(Shape::FULL, &marked[..1]);
+    // The reserve of 256 MiB, which is never written to, is half of the limit below.
+    let marked = [("DBFS__SUPERNODE__PLACEMENT__HIGH_WATER_PERCENT", "40")];
+    let mut installation = Installation::start_with(Shape::FULL, &marked);
     let source = installation.scratch().join("source");
-    write_generated(&source, 64 << 20, 2);
+    write_generated(&source, 3 << 20, 2);
     let source = source.to_str().unwrap().to_owned();
-    limit_capacity(&mut installation, "alpha");
-    let first = installation
-        .run(["upload", "--json", &source, "/admin/first"])
-        .ok()
-        .json();
-    let full = first["cluster"].as_str().unwrap().to_owned();
-    if full == "alpha" {
-        until("alpha to be above the mark", || {
-            (!accepts(&installation, "alpha")?).then_some(())
-        });
-        for at in 0..5 {
-            let receipt = installation
-                .run(["upload", "--json", &source, &format!("/admin/f{at}")])
-                .ok()
-                .json();
-            assert_eq!(receipt["cluster"], "beta");
-        }
+    installation.run(["upload", &source, "/admin/early"]).ok();
+
+    limit_capacity(&mut installation, "alpha", "512MiB");
+    for at in 0..5 {
+        let path = format!("/admin/file {at}");
+        let receipt = installation.run(["upload", "--json", &source, &path]).ok().json();
+        assert_eq!(receipt["cluster"], "beta");
     }
-    limit_capacity(&mut installation, "beta");
-    until("both clusters to be above the mark", || {
-        if !accepts(&installation, "alpha")? && !accepts(&installation, "beta")? {
-            return Some(());
-        }
-        // Whichever still accepts takes this one, and is above the mark then.
-        installation.run(["upload", &source, "/admin/filler"]);
-        None
-    });
+
+    limit_capacity(&mut installation, "beta", "512MiB");
     let ran = installation.run(["upload", &source, "/admin/refused"]);
     assert_eq!(ran.code, 7, "{}", ran.err);
     assert_eq!(installation.run(["stat", "/admin/refused"]).code, 3);
-    installation.run(["delete", "--yes", "/admin/first"]).ok();
+    // Deleting still works, and so does reading.
+    installation.run(["download", "/admin/file 1", "-"]).ok();
+    installation.run(["delete", "--yes", "/admin/file 1"]).ok();
+
+    limit_capacity(&mut installation, "alpha", "4GiB");
+    let receipt = installation
+        .run(["upload", "--json", &source, "/admin/refused"])
+        .ok()
+        .json();
+    assert_eq!(receipt["cluster"], "alpha");
 }
 
-/// Restarts the nodes of a cluster with disks of 2 GiB, of which one upload is more than a percent.
-fn limit_capacity(installation: &mut Installation, cluster: &str) {
+/// Restarts the nodes of a cluster with disks of this size, and waits until the supernodes have heard of it.
+fn limit_capacity(installation: &mut Installation, cluster: &str, limit: &str) {
     let names: Vec<String> = installation
         .processes
         .iter()
@@ -97,18 +86,24 @@ fn limit_capacity(installation: &mut Installation, cluster: &str) {
         let limited: Vec<String> = text
             .lines()
             .map(|line| match line.split_once("capacity_bytes:") {
-                Some((indent, _)) => format!("{indent}capacity_bytes: 2GiB"),
+                Some((indent, _)) => format!("{indent}capacity_bytes: {limit}"),
                 None => line.to_owned(),
             })
             .collect();
         std::fs::write(&config, limited.join("\n")).unwrap();
         installation.restart(&name, &[]);
     }
-    installation.wait_until_whole();
-}
-
-fn accepts(installation: &Installation, cluster: &str) -> Option<bool> {
-    let status = installation.status()?;
-    let clusters = status["clusters"].as_array()?;
-    clusters.iter().find(|row| row["name"] == cluster)?["accepts_files"].as_bool()
+    let small = limit == "512MiB";
+    until(&format!("{cluster} to be at work again"), || {
+        let status = installation.status()?;
+        let row = status["clusters"]
+            .as_array()?
+            .iter()
+            .find(|row| row["name"] == cluster)?;
+        let live = row["nodes"]
+            .as_array()?
+            .iter()
+            .all(|node| node["state"] == "live");
+        (live && row["accepts_files"].as_bool()? != small).then_some(())
+    });
 }

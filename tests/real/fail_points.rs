@@ -4,17 +4,30 @@
 //! supervisor starts them again unarmed. The commands may take their time, but what they say must be true: either the
 //! whole file is there or nothing is visible, and no retry makes a second version.
 
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 
 use common::fail::VARIABLE;
 use dbfs_tests::{Installation, Role, Shape, digest_of, until, write_generated};
 
 /// Deadlines short enough that a test sees trash expire and chunks be dropped.
-const SHORT: [(&str, &str); 4] = [
-    ("DBFS__SUPERNODE__TRASH_KEEP", "1s"),
+const RECLAIM_SOON: &[(&str, &str)] = &[
+    ("DBFS__SUPERNODE__TIMINGS__TRASH_KEEP", "1s"),
+    ("DBFS__SUPERNODE__TIMINGS__TIDY_PERIOD", "200ms"),
+    ("DBFS__CHUNKSERVER__TIMINGS__GRANT_LIFETIME", "3s"),
+    ("DBFS__CHUNKSERVER__TIMINGS__MARK_UNDO_WINDOW", "1s"),
+    ("DBFS__CHUNKSERVER__TIMINGS__DROP_DELAY", "3s"),
+    ("DBFS__CHUNKSERVER__TIMINGS__RECLAIM_PERIOD", "200ms"),
+];
+
+/// Short enough that a test sees uploads be given up.
+const GIVE_UP_SOON: &[(&str, &str)] = &[
+    ("DBFS__SUPERNODE__TIMINGS__UPLOAD_TICKET_LIFETIME", "3s"),
+    ("DBFS__SUPERNODE__TIMINGS__SESSION_IDLE_MAX", "3s"),
+    ("DBFS__SUPERNODE__TIMINGS__TIDY_PERIOD", "200ms"),
+    ("DBFS__CHUNKSERVER__TIMINGS__GRANT_LIFETIME", "3s"),
     ("DBFS__CHUNKSERVER__TIMINGS__UPLOAD_SILENCE_MAX", "3s"),
-    ("DBFS__CHUNKSERVER__TIMINGS__MARK_UNDO", "1s"),
-    ("DBFS__CHUNKSERVER__TIMINGS__DOOM_DELAY", "1s"),
 ];
 
 struct Walk {
@@ -25,8 +38,8 @@ struct Walk {
 }
 
 impl Walk {
-    fn start() -> Self {
-        let installation = Installation::start_with(Shape::ONE_CLUSTER, &SHORT);
+    fn start(deadlines: &[(&str, &str)]) -> Self {
+        let installation = Installation::start_with(Shape::ONE_CLUSTER, deadlines);
         let source = installation.scratch().join("source");
         let digest = write_generated(&source, 300_000, 7);
         Self {
@@ -101,7 +114,7 @@ impl Walk {
 
 #[test]
 fn death_at_seal_and_publish_loses_and_doubles_nothing() {
-    let mut walk = Walk::start();
+    let mut walk = Walk::start(&[]);
     let points = [
         (Role::Chunkserver, "upload.sealed"),
         (Role::Chunkserver, "version.published"),
@@ -125,10 +138,22 @@ fn death_at_seal_and_publish_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn death_at_a_refusal_leaves_the_old_version() {
-    let mut walk = Walk::start();
-    walk.upload("/admin/f");
-    let before = walk.installation.run(["stat", "--json", "/admin/f"]).ok().json();
+fn death_in_the_middle_of_a_chunk_is_gone_around() {
+    let mut walk = Walk::start(&[]);
+    let source = walk.source.clone();
+    walk.digest = write_generated(&source, 150 << 20, 9);
+    for point in ["put.primary.mid", "put.delegate.mid"] {
+        walk.arm(Role::Chunkserver, point);
+        let path = format!("/admin/file {}", walk.round);
+        let ended = walk.upload(&path);
+        walk.until_hit(point, ended);
+        walk.check(&path);
+    }
+}
+
+#[test]
+fn death_at_a_refusal_leaves_the_version_that_came_first() {
+    let mut walk = Walk::start(&[]);
     for (role, arrow) in [
         (Role::Supernode, "session.refused"),
         (Role::Chunkserver, "version.refused"),
@@ -136,19 +161,31 @@ fn death_at_a_refusal_leaves_the_old_version() {
         for side in ["before", "after"] {
             let point = format!("{arrow}:{side}");
             walk.arm(role, &point);
-            let source = walk.source.to_str().unwrap().to_owned();
-            let ended = walk.run(&["upload", "--if-none-match", &source, "/admin/f"], &[6]);
-            walk.until_hit(&point, ended);
-            let after = walk.installation.run(["stat", "--json", "/admin/f"]).ok().json();
-            assert_eq!(after["version"], before["version"], "after {point}");
+            let path = format!("/admin/file {}", walk.round);
+            let mut late = walk
+                .installation
+                .command()
+                .args(["upload", "--if-none-match", "-", &path])
+                .stdin(Stdio::piped())
+                .spawn()
+                .unwrap();
+            until("the late upload to be open", || {
+                (walk.installation.status()?["uploads_open"].as_u64()? > 0).then_some(())
+            });
+            // The supernodes decide both at the same place, so that they may end already here.
+            let early = walk.upload(&path);
+            late.stdin.take().unwrap().write_all(b"too late").unwrap();
+            let (ran, ended) = walk.installation.supervise(late, "the late upload");
+            assert_eq!(ran.code, 6, "{point}: {}", ran.err);
+            walk.until_hit(&point, early + ended);
+            walk.check(&path);
         }
     }
-    walk.check("/admin/f");
 }
 
 #[test]
 fn death_during_reclaim_drops_what_was_deleted_and_nothing_else() {
-    let mut walk = Walk::start();
+    let mut walk = Walk::start(RECLAIM_SOON);
     walk.upload("/admin/kept");
     let points = [
         (Role::Supernode, "version.trashed"),
@@ -184,7 +221,7 @@ fn death_during_reclaim_drops_what_was_deleted_and_nothing_else() {
 
 #[test]
 fn death_at_an_abandonment_leaves_nothing_visible() {
-    let mut walk = Walk::start();
+    let mut walk = Walk::start(GIVE_UP_SOON);
     let big = walk.installation.scratch().join("big");
     write_generated(&big, 300 << 20, 8);
     for (role, arrow) in [

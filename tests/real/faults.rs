@@ -1,26 +1,47 @@
 //! Single processes die in the middle of things (SIGKILL); what was acknowledged stays, what was not is not seen.
 
-use std::process::Child;
+use std::io::{Read, Write};
+use std::process::{Child, Stdio};
 
 use dbfs_tests::{Installation, Ran, Role, Shape, digest_of, until, write_generated};
 use serde_json::Value;
 
 const LARGE: u64 = 400 << 20;
+/// In the middle of a chunk of 64 MiB.
+const PAUSE_AT: u64 = 230 << 20;
 
-fn begin_upload(installation: &Installation, source: &str, path: &str) -> Child {
-    let child = installation
-        .command()
-        .args(["upload", "--json", source, path])
-        .spawn()
-        .unwrap();
-    until("bytes to arrive at the nodes", || {
-        let written = nodes(installation)?
-            .iter()
-            .filter(|node| stored(node) > 8 << 20)
-            .count();
-        (written >= 2).then_some(())
-    });
-    child
+/// An upload from a pipe that has come to its middle and waits for more.
+struct HalfWay {
+    child: Child,
+    rest: std::fs::File,
+}
+
+impl HalfWay {
+    fn begin(installation: &Installation, source: &str, path: &str) -> Self {
+        let mut command = installation.command();
+        command
+            .args(["upload", "--json", "-", path])
+            .stdin(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut rest = std::fs::File::open(source).unwrap();
+        let pipe = child.stdin.as_mut().unwrap();
+        std::io::copy(&mut Read::take(&mut rest, PAUSE_AT), pipe).unwrap();
+        pipe.flush().unwrap();
+        until("bytes to arrive at the nodes", || {
+            let nodes = nodes(installation)?;
+            let holders = nodes.iter().filter(|node| stored(node) > 8 << 20);
+            (holders.count() >= 2).then_some(())
+        });
+        Self { child, rest }
+    }
+
+    fn finish(mut self) -> Ran {
+        let mut pipe = self.child.stdin.take().unwrap();
+        // A client that has given up has said why, which is of more use than the broken pipe.
+        let _ = std::io::copy(&mut self.rest, &mut pipe);
+        drop(pipe);
+        Ran::from(self.child.wait_with_output().unwrap())
+    }
 }
 
 fn nodes(installation: &Installation) -> Option<Vec<Value>> {
@@ -38,10 +59,6 @@ fn nodes(installation: &Installation) -> Option<Vec<Value>> {
 fn stored(node: &Value) -> u64 {
     let load = |field: &str| node["load"][field].as_u64().unwrap_or(0);
     load("used_bytes") + load("in_flight_bytes")
-}
-
-fn finish(child: Child) -> Ran {
-    Ran::from(child.wait_with_output().unwrap())
 }
 
 fn check_download(installation: &Installation, path: &str, digest: &str) {
@@ -62,9 +79,9 @@ fn a_node_dies_while_it_receives_and_the_upload_goes_on() {
         .find(|process| process.role == Role::Chunkserver && process.name != leader)
         .map(|process| process.name.clone())
         .unwrap();
-    let child = begin_upload(&installation, source.to_str().unwrap(), "/admin/f");
+    let upload = HalfWay::begin(&installation, source.to_str().unwrap(), "/admin/f");
     installation.process(&victim).kill();
-    let receipt = finish(child).ok().json();
+    let receipt = upload.finish().ok().json();
     assert_eq!(
         receipt["durability"]["copies"], 2,
         "with one of three down, writes go on with two copies"
@@ -82,9 +99,9 @@ fn the_leader_dies_during_an_upload_and_the_upload_goes_on() {
     let source = installation.scratch().join("source");
     let digest = write_generated(&source, LARGE, 2);
     let leader = installation.leader_of("alpha");
-    let child = begin_upload(&installation, source.to_str().unwrap(), "/admin/f");
+    let upload = HalfWay::begin(&installation, source.to_str().unwrap(), "/admin/f");
     installation.process(&leader).kill();
-    finish(child).ok();
+    upload.finish().ok();
     check_download(&installation, "/admin/f", &digest);
     assert_ne!(installation.leader_of("alpha"), leader);
 }
@@ -95,9 +112,9 @@ fn a_supernode_dies_during_an_upload_and_the_upload_goes_on() {
     let source = installation.scratch().join("source");
     let digest = write_generated(&source, LARGE, 3);
     let leader = installation.leader_of("names");
-    let child = begin_upload(&installation, source.to_str().unwrap(), "/admin/f");
+    let upload = HalfWay::begin(&installation, source.to_str().unwrap(), "/admin/f");
     installation.process(&leader).kill();
-    finish(child).ok();
+    upload.finish().ok();
     check_download(&installation, "/admin/f", &digest);
     installation.restart(&leader, &[]);
     installation.wait_until_whole();
@@ -106,13 +123,17 @@ fn a_supernode_dies_during_an_upload_and_the_upload_goes_on() {
 
 #[test]
 fn a_client_that_dies_leaves_nothing_visible_and_its_upload_is_abandoned() {
-    let silence = [("DBFS__CHUNKSERVER__TIMINGS__UPLOAD_SILENCE_MAX", "3s")];
+    let silence = [
+        ("DBFS__CHUNKSERVER__TIMINGS__GRANT_LIFETIME", "3s"),
+        ("DBFS__CHUNKSERVER__TIMINGS__UPLOAD_SILENCE_MAX", "3s"),
+        ("DBFS__CHUNKSERVER__TIMINGS__DROP_DELAY", "3s"),
+    ];
     let installation = Installation::start_with(Shape::ONE_CLUSTER, &silence);
     let source = installation.scratch().join("source");
     let digest = write_generated(&source, LARGE, 4);
-    let mut child = begin_upload(&installation, source.to_str().unwrap(), "/admin/f");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let mut upload = HalfWay::begin(&installation, source.to_str().unwrap(), "/admin/f");
+    upload.child.kill().unwrap();
+    upload.child.wait().unwrap();
     assert_eq!(installation.run(["stat", "/admin/f"]).code, 3);
     until("the upload to be abandoned", || {
         (installation.status()?["uploads_open"] == 0).then_some(())

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::process::{Child, Stdio};
 
-use dbfs_tests::{Installation, Role, Shape, peak_memory_of, until, write_generated};
+use dbfs_tests::{Installation, Process, Role, Shape, peak_memory_of, until, write_generated};
 
 const SIZE: u64 = 3 << 29;
 const MIB: u64 = 1 << 20;
@@ -37,7 +37,7 @@ fn memory_stays_flat_and_bytes_go_straight_to_their_nodes() {
     let before: Vec<f64> = installation
         .processes
         .iter()
-        .map(|process| control(&installation, &process.name))
+        .map(|process| control(&installation, process))
         .collect();
 
     let upload = |arguments: &[&str], stdin: Stdio| {
@@ -88,7 +88,7 @@ fn memory_stays_flat_and_bytes_go_straight_to_their_nodes() {
             process.name,
             memory / MIB
         );
-        let through = control(&installation, &process.name) - before;
+        let through = control(&installation, process) - before;
         assert!(
             through < CONTROL_BYTES_MAX,
             "{through} bytes passed the control plane of {}",
@@ -102,8 +102,19 @@ fn memory_stays_flat_and_bytes_go_straight_to_their_nodes() {
 }
 
 /// Bytes of messages of the control plane, in and out.
-fn control(installation: &Installation, name: &str) -> f64 {
-    installation.metric(name, "dbfs_control_message_bytes_total")
+fn control(installation: &Installation, process: &Process) -> f64 {
+    let metrics = match process.role {
+        Role::Supernode => [
+            "dbfs_supernode_request_bytes_total",
+            "dbfs_supernode_reply_bytes_total",
+        ],
+        Role::Chunkserver => [
+            "dbfs_control_received_bytes_total",
+            "dbfs_control_sent_bytes_total",
+        ],
+    };
+    let both = metrics.map(|metric| installation.metric(&process.name, metric));
+    both.iter().sum()
 }
 
 /// Every byte was received from a client once, and forwarded once, by nodes that hold a copy.

@@ -14,6 +14,10 @@ pub fn dbfs_binary() -> PathBuf {
         .nth(2)
         .expect("tests lie in target/<profile>/deps");
     let binary = profile.join("dbfs");
-    assert!(binary.is_file(), "{} is missing: run cargo test -p dbfs", binary.display());
+    assert!(
+        binary.is_file(),
+        "{} is missing: run cargo test -p dbfs",
+        binary.display()
+    );
     binary
 }

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -247,9 +247,14 @@ impl Installation {
 
     /// Runs a command while processes that end are started again, as a supervisor would. Also how many did end.
     pub fn run_supervised(&mut self, arguments: &[&str]) -> (Ran, usize) {
-        let mut child = self.command().args(arguments).spawn().expect("dbfs runs");
+        let child = self.command().args(arguments).spawn().expect("dbfs runs");
+        self.supervise(child, &format!("dbfs {}", arguments.join(" ")))
+    }
+
+    /// As [`Installation::run_supervised`], for a command that runs already.
+    pub fn supervise(&mut self, mut child: Child, name: &str) -> (Ran, usize) {
         let mut ended = 0;
-        until(&format!("dbfs {} to end", arguments.join(" ")), || {
+        until(&format!("{name} to end"), || {
             ended += self.start_missing();
             child.try_wait().expect("a child can be waited for").map(|_| ())
         });

@@ -124,5 +124,7 @@ pub fn signal(pid: u32, name: &str) {
 fn is_running(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    !matches!(state, None | Some('Z' | 'X'))
+    // The first thread may be a zombie while others still hold the process's files and ports.
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    !matches!(state, None | Some('Z' | 'X')) || threads > 1
 }

@@ -78,10 +78,14 @@ pub(super) async fn make(handle: &DiskHandle) -> Result<(), Error> {
     let (snapshot, holes) = disk.index.write(|content| {
         trim_tombstones(content, disk.number);
         let snapshot = Snapshot::of(content, disk.number, journal);
-        (snapshot, std::mem::take(&mut content.disk(disk.number).unsynced_holes))
+        (
+            snapshot,
+            std::mem::take(&mut content.disk(disk.number).unsynced_holes),
+        )
     });
     if let Err(error) = sync_holes(handle, &holes).await {
-        disk.index.write(|content| content.disk(disk.number).unsynced_holes.extend(holes));
+        disk.index
+            .write(|content| content.disk(disk.number).unsynced_holes.extend(holes));
         return Err(error);
     }
     let number = kept.next_number;

@@ -23,7 +23,7 @@ macro_rules! codes {
 codes! {
     E_ABANDONED, Unavailable, "The cluster gave the upload up because nothing was heard of it for too \
         long. Nothing of it will appear. Run the command again.";
-    E_ABSENT, Conflict, "The file that should be replaced or updated is not there. It may have been \
+    E_ABSENT, NotFound, "The file that should be replaced or updated is not there. It may have been \
         deleted or moved meanwhile. Look with `dbfs stat`; use `dbfs upload` to create a file.";
     E_ADDRESS, Unavailable, "An address of the configuration cannot be bound or used: another process \
         listens there, or it is none of this machine's. Find out with `ss -ltnp`, or write another address \

@@ -1,4 +1,4 @@
-//! `dbfs update`: an existing file gets a new content in one step; only changed chunks are sent.
+//! `dbfs update`: an existing file gets a new content in one step.
 
 use std::path::PathBuf;
 

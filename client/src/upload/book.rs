@@ -15,7 +15,7 @@ use proto::files::v1 as files;
 use crate::error::Error;
 
 /// A plan whose grants end sooner than this is not begun with.
-const GRANT_LIFE_MIN: Duration = Duration::from_secs(5);
+const GRANT_LIFE_MIN: Duration = Duration::from_secs(1);
 /// A node that failed is avoided by plans for further chunks for so long.
 const AVOID_FOR: Duration = Duration::from_secs(15);
 /// Nodes avoided at most in one request.
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn plans_about_to_expire_are_not_used() {
         let mut book = Book::new(CHUNK, None, 2, BTreeSet::new());
-        book.put([plan(0, 1, 2, 4)].into_iter());
+        book.put([plan(0, 1, 2, 1)].into_iter());
         assert!(book.take(0, &[], Moment::default()).is_none());
     }
 }

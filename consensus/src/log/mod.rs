@@ -206,8 +206,8 @@ impl Shared {
                         continue 'again;
                     }
                 }
-                let (more, bytes) =
-                    read.inspect_err(|error| self.health.fail(format!("the Raft log cannot be read: {error}")))?;
+                let (more, bytes) = read
+                    .inspect_err(|error| self.health.fail(format!("the Raft log cannot be read: {error}")))?;
                 next = range.start + more.len() as u64;
                 entries.extend(more);
                 if next < range.end || bytes >= bytes_left {

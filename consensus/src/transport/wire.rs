@@ -67,7 +67,7 @@ pub(crate) fn check_kind<'a>(
     }
     if envelope.group != label {
         return Err(Status::failed_precondition(format!(
-            "a group of kind '{label}' is served here, not '{}'",
+            "the group '{label}' is served here, not '{}'",
             envelope.group
         )));
     }

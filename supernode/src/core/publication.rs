@@ -85,7 +85,7 @@ pub(crate) fn judge_condition(
             format!("{path} exists already, as version {version}"),
         )),
         None if condition.if_present || condition.if_version.is_some() => Err(Refusal::new(
-            Kind::Conflict,
+            Kind::NotFound,
             "E_ABSENT",
             format!("{path} has no file, and the request says that it must"),
         )),

@@ -27,7 +27,8 @@ impl Cluster {
         if self.config.durability == Durability::Reduced || voters >= VOTERS_MIN {
             return Ok(());
         }
-        let message = format!("{voters} of the {VOTERS_MIN} voters that the cluster's metadata needs have joined");
+        let message =
+            format!("{voters} of the {VOTERS_MIN} voters that the cluster's metadata needs have joined");
         Err(RpcError::new(Kind::Retry, "E_NOT_ENOUGH_NODES", message)
             .hint("start three chunkservers, or allow less with `durability: reduced`"))
     }
