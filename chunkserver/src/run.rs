@@ -235,7 +235,7 @@ impl Member {
         let record = self.record(&control_listener.address(), &data_listener.address());
         tracing::info!(control = %record.control, data = %record.data, "listening");
         let settings = self.group_settings(record, &credentials);
-        let opening = Group::open(settings, ClusterMachine);
+        let opening = Box::pin(Group::open(settings, ClusterMachine));
         let group = turn_away_during(control_listener.as_mut(), opening)
             .await
             .map_err(Error::Group)?;

@@ -197,9 +197,9 @@ impl Config {
     /// # Errors
     /// The first key that does not fit, and why.
     pub fn validate(&self) -> Result<(), Error> {
-        let rules: [fn(&Self) -> Result<(), Error>; 3] =
-            [Self::check_place, Self::check_timings, Self::check_limits];
-        rules.iter().try_for_each(|rule| rule(self))
+        self.check_place()?;
+        self.check_timings()?;
+        self.check_limits()
     }
 
     fn check_place(&self) -> Result<(), Error> {

@@ -120,7 +120,7 @@ pub async fn run(config: Config, seams: Seams) -> Result<(), Error> {
     let tls = Reloadable::new(identity.server_config(ALPN_CONTROL)?);
     let settings = settings(&config, &seams, &identity, listener.as_ref())?;
     let opening = seams.shutdown.guard(Group::open(settings, NamesMachine));
-    let group = match turn_away_during(listener.as_mut(), opening).await {
+    let group = match turn_away_during(listener.as_mut(), Box::pin(opening)).await {
         None => return Ok(()),
         Some(opened) => opened.map_err(Error::Group)?,
     };

@@ -33,7 +33,7 @@ pub(crate) async fn run(reporter: Reporter, shutdown: Shutdown) {
     let clock = &reporter.cluster.clock;
     shutdown.guard(clock.sleep(delay)).await;
     while !shutdown.is_triggered() {
-        match shutdown.guard(report_all(&reporter)).await {
+        match shutdown.guard(Box::pin(report_all(&reporter))).await {
             Some(Ok(items)) => tracing::debug!(items, "inventory reported"),
             Some(Err(error)) => tracing::warn!(%error, "the inventory could not be reported"),
             None => return,
