@@ -29,7 +29,7 @@ use crate::roster::Roster;
 use crate::settings::Settings;
 use crate::start::{self, Started};
 use crate::state::StateMachine;
-use crate::status::{GroupStatus, Role};
+use crate::status::{GroupStatus, Member, Role};
 use crate::transport::{MESSAGE_BYTES_MAX, RaftService};
 
 /// How long a leader that ends waits for another to take the lead.
@@ -296,6 +296,22 @@ impl<M: Machine> Group<M> {
     /// What this member knows now.
     pub fn status(&self) -> GroupStatus {
         self.inner.ledger.roster.status()
+    }
+
+    /// [`GroupStatus::epoch`] alone, cheap enough for every request.
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.inner.ledger.roster.epoch()
+    }
+
+    /// The member that leads, as far as is known here; `None` while nobody does, or if it is this one.
+    pub fn other_leader(&self) -> Option<Member> {
+        let roster = &self.inner.ledger.roster;
+        roster.leader().filter(|leader| leader.node_id != roster.identity.node)
+    }
+
+    /// How many members vote.
+    pub fn voters(&self) -> usize {
+        self.inner.ledger.roster.voters()
     }
 
     /// Changes of [`Group::status`]; `applied` and `now` are brought up to date several times a second only.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::ids::NodeId;
+use common::ids::{Epoch, NodeId};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant as _, ServerState};
 
@@ -84,6 +84,24 @@ impl Roster {
                 .is_some_and(|at| at.elapsed() < limit.max(Duration::from_millis(1)))
     }
 
+    /// Our leadership, if it is in force and a quorum is with us.
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
+        let leading = self.timekeeper.leading()?;
+        let in_force = {
+            let metrics = self.raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.state == ServerState::Leader && metrics.vote.leader_id.term == leading.term
+        };
+        (in_force && self.health.check().is_ok() && self.has_quorum()).then_some(leading.epoch)
+    }
+
+    /// How many members vote.
+    pub(crate) fn voters(&self) -> usize {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.voter_ids().count()
+    }
+
     pub(crate) fn status(&self) -> GroupStatus {
         let fatal = self.health.reason();
         let (state, term, current_leader) = {
@@ -99,21 +117,21 @@ impl Roster {
             ServerState::Learner => Role::Learner,
             ServerState::Shutdown => Role::Stopped,
         };
-        let leading = self.timekeeper.leading();
-        let leading = leading.filter(|leading| role == Role::Leader && leading.term == term);
         let members = self.members();
         let leader = members
             .iter()
             .find(|member| Some(member.node_id.get()) == current_leader)
             .cloned();
+        // Never two looks at the position at a time: the second would wait for a writer that waits for the first.
+        let applied = self.state.position.borrow().index();
         GroupStatus {
             cluster_id: self.identity.cluster,
             node_id: self.identity.node,
             role,
             term,
             leader,
-            epoch: leading.filter(|_| self.has_quorum()).map(|leading| leading.epoch),
-            applied: self.state.position.borrow().index(),
+            epoch: self.epoch(),
+            applied,
             now: self.timekeeper.now(),
             members,
             fatal,

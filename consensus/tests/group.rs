@@ -9,6 +9,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::ids::Epoch;
@@ -269,4 +271,27 @@ async fn a_broken_state_machine_ends_the_member() {
     .await;
     assert!(matches!(group.propose(set("k")).await, Err(Error::Fatal { .. })));
     assert!(matches!(group.barrier().await, Err(Error::Fatal { .. })));
+}
+
+/// Statuses are asked for on every thread while others apply: nobody may wait for a lock that is held further up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_and_applying_never_wait_for_each_other() {
+    let (_installation, nodes) = cluster(1, |_| {}).await;
+    let group = nodes[0].group().clone();
+    let over = Arc::new(AtomicBool::new(false));
+    for _ in 0..3 {
+        let (group, over) = (group.clone(), Arc::clone(&over));
+        std::thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                assert_eq!(group.status().members.len(), 1);
+            }
+        });
+    }
+    let proposing = async {
+        for round in 0..1500 {
+            group.propose(set(format!("key-{round}"))).await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), proposing).await.unwrap();
+    over.store(true, Ordering::Relaxed);
 }

@@ -80,9 +80,8 @@ impl Context {
     /// # Errors
     /// `NotLeader`, with the address of the supernode that leads, where one does.
     pub(crate) fn leading(&self) -> Result<Epoch, RpcError> {
-        let status = self.group.status();
-        status.epoch.ok_or_else(|| {
-            let other = status.leader.filter(|leader| leader.node_id != status.node_id);
+        self.group.epoch().ok_or_else(|| {
+            let other = self.group.other_leader();
             RpcError::not_leader(other.map(|leader| leader.control)).retry_after(RETRY_AFTER)
         })
     }

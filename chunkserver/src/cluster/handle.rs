@@ -99,14 +99,13 @@ impl Cluster {
     /// # Errors
     /// NotLeader, with the address of who leads where it is known.
     pub(crate) fn lead(&self) -> Result<Arc<Leadership>, RpcError> {
-        let status = self.group.status();
         let current = self.leadership.read().clone();
-        match (current, status.epoch) {
+        match (current, self.group.epoch()) {
             (Some(leadership), Some(epoch)) if leadership.epoch == epoch => Ok(leadership),
             // Elected a moment ago: the loops are not running yet.
             (_, Some(_)) => Err(RpcError::not_leader(None)),
             (_, None) => {
-                let other = status.leader.filter(|leader| leader.node_id != status.node_id);
+                let other = self.group.other_leader();
                 Err(RpcError::not_leader(other.map(|leader| leader.control)))
             }
         }

@@ -200,7 +200,7 @@ fn learn(beat: &Beat, epoch: Epoch, reply: &wire::HeartbeatReply) {
         peers,
     });
     // The leader itself hears the names layer at first hand.
-    if beat.cluster.group.status().epoch.is_none() {
+    if beat.cluster.group.epoch().is_none() {
         let keys = reply
             .names_keys
             .iter()

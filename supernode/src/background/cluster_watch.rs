@@ -10,7 +10,7 @@ pub(super) async fn run(context: Arc<Context>) {
     let mut heard_before: BTreeSet<String> = BTreeSet::new();
     let mut leading_before = false;
     loop {
-        let leadership = context.group.status().epoch;
+        let leadership = context.group.epoch();
         context.metrics.leading.set(i64::from(leadership.is_some()));
         if leadership.is_some() != leading_before {
             leading_before = leadership.is_some();

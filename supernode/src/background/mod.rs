@@ -52,7 +52,7 @@ pub(crate) fn start(context: &Arc<Context>, shutdown: &Shutdown) -> JoinSet<()> 
 /// Waits until this supernode leads.
 async fn until_leading(context: &Context) -> Epoch {
     loop {
-        if let Some(epoch) = context.group.status().epoch {
+        if let Some(epoch) = context.group.epoch() {
             return epoch;
         }
         context.clock.sleep(LEADING_PERIOD).await;

@@ -29,7 +29,7 @@ pub(super) async fn run(context: Arc<Context>) {
 
 async fn look(context: &Context) -> Result<(), RpcError> {
     context.learn_keys().await?;
-    let Some(epoch) = context.group.status().epoch else {
+    let Some(epoch) = context.group.epoch() else {
         return Ok(());
     };
     let period = context.config.timings.signing_key_period.get();

@@ -13,17 +13,12 @@ use crate::config::Durability;
 const VOTERS_MIN: usize = 3;
 
 impl Cluster {
-    fn voters(&self) -> usize {
-        let status = self.group.status();
-        status.members.iter().filter(|member| member.voter).count()
-    }
-
     /// Refuses while the group is too small for what the configuration promises.
     ///
     /// # Errors
     /// Retry: voters are still to join.
     pub(crate) fn check_formed(&self) -> Result<(), RpcError> {
-        let voters = self.voters();
+        let voters = self.group.voters();
         if self.config.durability == Durability::Reduced || voters >= VOTERS_MIN {
             return Ok(());
         }
@@ -35,6 +30,6 @@ impl Cluster {
 
     /// Whether less than the promised durability is allowed or in force.
     pub(crate) fn is_reduced(&self) -> bool {
-        self.config.durability == Durability::Reduced || self.voters() < VOTERS_MIN
+        self.config.durability == Durability::Reduced || self.group.voters() < VOTERS_MIN
     }
 }
