@@ -25,7 +25,7 @@ pub struct Config {
     pub node: String,
     /// Failure domain (rack, room). Empty: the host is its own zone.
     pub zone: String,
-    /// Name of the machine; processes with the same host are one failure domain. Empty: the node's name.
+    /// Name of the machine; processes with the same host are one failure domain. Empty: the machine's own name.
     pub host: String,
     /// Where the cluster stands, for people and for the choice of a second cluster.
     pub site: String,
@@ -93,7 +93,7 @@ pub struct Timings {
     pub registry_period: Span,
     /// A node not heard from for so long gets no new data.
     pub suspect_after: Span,
-    /// A node not heard from for so long is given up: its chunks are copied elsewhere.
+    /// A node not heard from for so long is given up: its chunks count as lacking a copy.
     pub dead_after: Span,
     /// An upload whose client is silent for so long is abandoned (cluster time).
     pub upload_silence_max: Span,

@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use common::disk::write_durably;
@@ -22,7 +23,12 @@ impl Directory {
     /// Locks the directory at `path`, creating it if absent.
     pub(crate) fn lock(path: &Path) -> Result<Self, Error> {
         let refuse = |reason: String| refusal(path, reason);
-        std::fs::create_dir_all(path).map_err(|error| refuse(format!("cannot be created: {error}")))?;
+        // It holds secrets: keys, digests of passwords.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|error| refuse(format!("cannot be created: {error}")))?;
         let file = File::options()
             .create(true)
             .truncate(false)

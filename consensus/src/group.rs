@@ -306,7 +306,9 @@ impl<M: Machine> Group<M> {
     /// The member that leads, as far as is known here; `None` while nobody does, or if it is this one.
     pub fn other_leader(&self) -> Option<Member> {
         let roster = &self.inner.ledger.roster;
-        roster.leader().filter(|leader| leader.node_id != roster.identity.node)
+        roster
+            .leader()
+            .filter(|leader| leader.node_id != roster.identity.node)
     }
 
     /// How many members vote.

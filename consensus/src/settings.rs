@@ -138,7 +138,7 @@ impl Default for Limits {
             command_bytes_max: 8 << 20,
             commands_per_entry_max: 512,
             entry_bytes_max: 1 << 20,
-            entries_in_flight_max: 4,
+            entries_in_flight_max: 1,
             reads_waiting_max: 16_384,
             readers: 4,
             log_cache_bytes: 32 << 20,

@@ -292,6 +292,8 @@ async fn status_and_applying_never_wait_for_each_other() {
             group.propose(set(format!("key-{round}"))).await.unwrap();
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), proposing).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), proposing)
+        .await
+        .unwrap();
     over.store(true, Ordering::Relaxed);
 }

@@ -118,7 +118,10 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<(), Failure> {
         Verb::Fingerprint(of) => {
             let pem = std::fs::read_to_string(&of.file)
                 .map_err(|error| Failure::local("cannot read", &of.file, &error))?;
-            tell(context, &of.file, &pem)
+            if context.console.is_json() {
+                return tell(context, &of.file, &pem);
+            }
+            context.console.line(&fingerprint(&pem)?)
         }
     }
 }

@@ -79,7 +79,9 @@ pub(crate) async fn chunkserver(context: &Context, args: Args) -> Result<(), Fai
 }
 
 fn prepare(context: &Context, args: &Args) -> Result<Config, Failure> {
-    let config = config::load(&args.config, &context.environment, &args.set)?;
+    // What a server keeps is for its user alone (P9): secrets, digests of passwords, the bytes of files.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let mut config = config::load(&args.config, &context.environment, &args.set)?;
     common::telemetry::start(&config.log.filter).map_err(|error| {
         Failure::new(
             Exit::Usage,
@@ -90,6 +92,12 @@ fn prepare(context: &Context, args: &Args) -> Result<Config, Failure> {
     })?;
     if args.lifeline {
         signals::hold_lifeline(&context.shutdown, &context.seams.clock);
+    }
+    for host in [&mut config.supernode.host, &mut config.chunkserver.host] {
+        if host.is_empty() {
+            // Not the node's name: two nodes of one machine must not pass for two machines.
+            *host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        }
     }
     Ok(config)
 }

@@ -16,7 +16,7 @@ pub struct Config {
     pub name: String,
     /// Failure domain (rack, room). Empty: the host is its own zone.
     pub zone: String,
-    /// Name of the machine. Empty: the supernode's name.
+    /// Name of the machine. Empty: the machine's own name.
     pub host: String,
     /// Directory of the Raft log and the state machine.
     pub data_dir: PathBuf,

@@ -1,5 +1,8 @@
 //! Everything loses power; acknowledged data is there, whatever starts first.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use dbfs_tests::{Installation, Shape, digest_of, until, write_generated};
 
 #[test]
@@ -67,6 +70,7 @@ fn up_starts_what_was_there_and_down_ends_it() {
         .run(["upload", source.to_str().unwrap(), "/admin/kept"])
         .ok();
     let data = installation.data();
+    nothing_is_for_others(&data);
     let data = data.to_str().unwrap();
     installation.run(["down", "--data", data]).ok();
     until("all processes to end", || {
@@ -83,4 +87,21 @@ fn up_starts_what_was_there_and_down_ends_it() {
     up.ok();
     let entry = installation.run(["stat", "--json", "/admin/kept"]).ok().json();
     assert_eq!(entry["digest"].as_str(), Some(digest.as_str()));
+}
+
+/// No directory of a server's data lets another user in, and no file outside of one is readable by others.
+fn nothing_is_for_others(directory: &Path) {
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        let metadata = entry.metadata().unwrap();
+        let is_open = metadata.permissions().mode() & 0o077 != 0;
+        let is_public = entry
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "pem");
+        if metadata.is_dir() && is_open {
+            nothing_is_for_others(&entry.path());
+        } else if metadata.is_file() {
+            assert!(!is_open || is_public, "{}", entry.path().display());
+        }
+    }
 }

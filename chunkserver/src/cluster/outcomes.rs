@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 
 use common::ids::VersionId;
 use parking_lot::Mutex;
+use proto::registry::v1::PublishOutcome;
 use tokio::sync::oneshot;
 
-/// Waiters by version. Guards the list alone; the outcome itself is read from the log's tables.
+use super::background::publish::version_of;
+
+/// Waiters by version. Guards the list alone; outcomes that were decided before are in the log's tables.
 #[derive(Default)]
-pub(crate) struct Outcomes(Mutex<BTreeMap<VersionId, Vec<oneshot::Sender<()>>>>);
+pub(crate) struct Outcomes(Mutex<BTreeMap<VersionId, Vec<oneshot::Sender<PublishOutcome>>>>);
 
 impl Outcomes {
-    /// Resolves when the outcome of `version` was committed here. Ask the tables after registering, not before.
-    pub(crate) fn wait(&self, version: VersionId) -> oneshot::Receiver<()> {
+    /// Resolves to the outcome of `version` once the names layer has committed it. Ask the tables after registering,
+    /// not before.
+    pub(crate) fn wait(&self, version: VersionId) -> oneshot::Receiver<PublishOutcome> {
         let (wake, woken) = oneshot::channel();
         let mut waiting = self.0.lock();
         let list = waiting.entry(version).or_default();
@@ -21,12 +25,12 @@ impl Outcomes {
         woken
     }
 
-    /// Wakes all who wait for `version`.
-    pub(crate) fn decided(&self, version: VersionId) {
-        let list = self.0.lock().remove(&version);
+    /// Tells all who wait for it.
+    pub(crate) fn decided(&self, outcome: &PublishOutcome) {
+        let list = self.0.lock().remove(&version_of(outcome));
         for waiter in list.into_iter().flatten() {
-            // A waiter that gave up needs no waking.
-            let _ = waiter.send(());
+            // A waiter that gave up needs no telling.
+            let _ = waiter.send(outcome.clone());
         }
     }
 
@@ -46,11 +50,19 @@ mod tests {
     #[tokio::test]
     async fn waiters_are_woken_once() {
         let outcomes = Outcomes::default();
-        let version = VersionId::new(1);
+        let outcome = PublishOutcome {
+            upload_id: 1,
+            published: true,
+            ..PublishOutcome::default()
+        };
+        let version = version_of(&outcome);
         let (one, other) = (outcomes.wait(version), outcomes.wait(version));
         drop(outcomes.wait(VersionId::new(2)));
-        outcomes.decided(version);
-        assert!(one.await.is_ok() && other.await.is_ok());
+        outcomes.decided(&outcome);
+        assert_eq!(
+            (one.await.unwrap(), other.await.unwrap()),
+            (outcome.clone(), outcome)
+        );
         outcomes.sweep();
         assert!(outcomes.0.lock().is_empty());
     }

@@ -16,7 +16,7 @@ const SEGMENT_BYTES_MAX: ByteCount = ByteCount::new(1 << 40);
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreConfig {
-    /// One data directory per disk.
+    /// One data directory per disk, for example `[{path: /disks/1, capacity_bytes: 2 TiB}]` (JSON on the command line).
     pub directories: Vec<DirectoryConfig>,
     /// Kept free on every disk, so that deletions can be written down when it is full.
     pub reserve_bytes: ByteCount,

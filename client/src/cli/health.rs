@@ -84,7 +84,7 @@ fn judge_cluster(cluster: &ClusterState, found: &mut Vec<(Health, String)>) {
     if let Err(reason) = &cluster.accepts_files {
         found.push((
             Health::Degraded,
-            format!("cluster {name} takes no new files: {reason}"),
+            format!("no new files go to cluster {name}: {reason}"),
         ));
     }
     if cluster.durability.reduced {

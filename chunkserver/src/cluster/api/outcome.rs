@@ -1,6 +1,6 @@
 //! What became of a sealed version, and waiting until it is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +9,11 @@ use common::lifecycle::Version;
 use proto::error::RpcError;
 use proto::files::v1 as wire;
 use proto::names::v1 as names;
+use proto::registry::v1::PublishOutcome;
 
 use super::dispatch::busy;
 use crate::cluster::Cluster;
+use crate::cluster::background::publish;
 use crate::cluster::core::durability::{self, Spread};
 use crate::cluster::store::manifests;
 use crate::cluster::store::versions::{self, VersionRow};
@@ -31,8 +33,9 @@ pub(super) async fn wait(
     if !wait.is_zero() {
         let place = cluster.waiting.try_acquire();
         let _place = place.map_err(|_| busy("too many seals wait for their outcome at this node"))?;
-        // Whether woken or not, the table says how it stands.
-        let _ = cluster.clock.timeout(wait, decided).await;
+        if let Some(Ok(decided)) = cluster.clock.timeout(wait, decided).await {
+            return told(cluster, version, &decided).await;
+        }
         if let Some(reply) = find(cluster, version).await? {
             return Ok(reply);
         }
@@ -42,15 +45,61 @@ pub(super) async fn wait(
     })
 }
 
+/// The reply where the names layer has decided and the log here may not say so yet.
+async fn told(
+    cluster: &Cluster,
+    version: VersionId,
+    decided: &PublishOutcome,
+) -> Result<wire::SealReply, RpcError> {
+    if !decided.published {
+        return Ok(refused(
+            publish::refusal_code(decided),
+            decided.refused_message.clone(),
+        ));
+    }
+    match load(cluster, version, true).await? {
+        Some((row, spread)) => publication(cluster, &row, spread).await,
+        // Only a member that does not lead any more can be without the row.
+        None => Err(RpcError::not_leader(None)),
+    }
+}
+
 /// The outcome of `version` as applied here; `None` while there is none.
 pub(super) async fn find(cluster: &Cluster, version: VersionId) -> Result<Option<wire::SealReply>, RpcError> {
-    let found = cluster
+    match load(cluster, version, false).await? {
+        Some((row, _)) if !row.state.has_outcome() => Ok(None),
+        Some((row, spread)) if row.refused_code.is_empty() => {
+            publication(cluster, &row, spread).await.map(Some)
+        }
+        Some((row, _)) => Ok(Some(refused(row.refused_code, row.refused_message))),
+        None => Ok(None),
+    }
+}
+
+fn refused(code: String, message: String) -> wire::SealReply {
+    wire::SealReply {
+        outcome: Some(wire::seal_reply::Outcome::Refused(wire::Refused {
+            code,
+            message,
+        })),
+    }
+}
+
+/// How many chunks each set of disks (by row) holds.
+type DiskSpread = BTreeMap<BTreeSet<i64>, u32>;
+
+async fn load(
+    cluster: &Cluster,
+    version: VersionId,
+    sealed_too: bool,
+) -> Result<Option<(VersionRow, DiskSpread)>, RpcError> {
+    cluster
         .read_local(move |connection| {
-            let row = versions::find(connection, version)?.filter(|row| row.state.has_outcome());
-            let Some(row) = row else {
+            let Some(row) = versions::find(connection, version)? else {
                 return Ok(None);
             };
             let spread = match row.state {
+                Version::Sealed if sealed_too => manifests::spread(connection, version)?,
                 Version::Published => manifests::spread(connection, version)?,
                 Version::Sealed | Version::Refused | Version::Trashed | Version::Released | Version::Gone => {
                     BTreeMap::new()
@@ -58,30 +107,26 @@ pub(super) async fn find(cluster: &Cluster, version: VersionId) -> Result<Option
             };
             Ok(Some((row, spread)))
         })
-        .await?;
-    let Some((row, spread)) = found else {
-        return Ok(None);
-    };
-    let outcome = if row.refused_code.is_empty() {
-        let directory = cluster.directory().await?;
-        let mut by_node = Spread::new();
-        for (disks, chunks) in spread {
-            let nodes = disks
-                .iter()
-                .filter_map(|disk| directory.disks.get(disk))
-                .map(|disk| disk.node);
-            *by_node.entry(nodes.collect()).or_default() += chunks;
-        }
-        published(cluster, &row, &by_node, &directory.holders())
-    } else {
-        wire::seal_reply::Outcome::Refused(wire::Refused {
-            code: row.refused_code,
-            message: row.refused_message,
-        })
-    };
-    Ok(Some(wire::SealReply {
-        outcome: Some(outcome),
-    }))
+        .await
+}
+
+async fn publication(
+    cluster: &Cluster,
+    row: &VersionRow,
+    spread: DiskSpread,
+) -> Result<wire::SealReply, RpcError> {
+    let directory = cluster.directory().await?;
+    let mut by_node = Spread::new();
+    for (disks, chunks) in spread {
+        let nodes = disks
+            .iter()
+            .filter_map(|disk| directory.disks.get(disk))
+            .map(|disk| disk.node);
+        *by_node.entry(nodes.collect()).or_default() += chunks;
+    }
+    Ok(wire::SealReply {
+        outcome: Some(published(cluster, row, &by_node, &directory.holders())),
+    })
 }
 
 fn published(

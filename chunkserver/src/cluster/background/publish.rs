@@ -1,21 +1,22 @@
 //! Publishes sealed versions: asks the names layer in batches, and commits what it decided.
 //!
 //! Invariants: a version is asked about until its outcome is committed here; no answer is ever taken for a refusal
-//! (P2, P4). One question is on its way at a time, and what is sealed meanwhile goes with the next: small files share
-//! both the question and the commit. The commit of one batch does not hold up the next question.
+//! (P2, P4). One question is on its way at a time, and what is sealed meanwhile goes with the next. Whoever waits for
+//! an outcome is told when the names layer has answered, which has committed it; that it is committed here as well
+//! spares the next leader the question and can wait a moment for others to share the commit.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::error::Kind;
-use common::ids::VersionId;
+use common::ids::{UploadId, VersionId};
 use common::retry::Schedule;
 use parking_lot::Mutex;
 use proto::cluster_log::v1 as log;
 use proto::error::RpcError;
 use proto::registry::v1 as wire;
-use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
 
 use crate::cluster::Cluster;
 use crate::cluster::leadership::Leadership;
@@ -24,8 +25,10 @@ use crate::cluster::store::versions::{self, VersionRow};
 
 /// Versions in one question.
 const BATCH_MAX: u32 = 1000;
-/// Commits of outcomes under way.
-const COMMITS_MAX: usize = 4;
+/// Answered questions whose outcomes are not committed here yet.
+const UNRECORDED_MAX: usize = 16;
+/// How long answers are gathered for one commit.
+const GATHER: Duration = Duration::from_millis(20);
 /// How often to look when nothing was sealed.
 const IDLE_PERIOD: Duration = Duration::from_secs(1);
 /// The state's generation: founded once, never rebuilt.
@@ -39,15 +42,35 @@ const RETRY: Schedule = Schedule {
 };
 
 /// Versions that are being decided. Guards against asking twice at once.
-type UnderWay = Arc<Mutex<BTreeSet<VersionId>>>;
+type UnderWay = Mutex<BTreeSet<VersionId>>;
+
+/// What one question brought.
+#[derive(Default)]
+struct Answered {
+    outcomes: Vec<wire::PublishOutcome>,
+    /// Outcomes recorded earlier, of which the names layer knows now.
+    acknowledged: Vec<VersionId>,
+}
 
 pub(super) async fn run(cluster: Arc<Cluster>, leadership: Arc<Leadership>) {
     let under_way = UnderWay::default();
-    let commits = Arc::new(Semaphore::new(COMMITS_MAX));
+    let (answered, unrecorded) = mpsc::channel(UNRECORDED_MAX);
+    tokio::join!(
+        ask_all(&cluster, &leadership, &under_way, answered),
+        record_all(&cluster, &leadership, &under_way, unrecorded),
+    );
+}
+
+async fn ask_all(
+    cluster: &Arc<Cluster>,
+    leadership: &Leadership,
+    under_way: &UnderWay,
+    answered: mpsc::Sender<Answered>,
+) {
     let mut backoff = RETRY.start();
     let mut idle = false;
     loop {
-        match round(&cluster, &leadership, &under_way, &commits, idle).await {
+        match round(cluster, leadership, under_way, &answered, idle).await {
             Ok(0) => {
                 backoff.reset();
                 idle = super::wait(&cluster.clock, IDLE_PERIOD, &leadership.sealed).await;
@@ -69,9 +92,9 @@ pub(super) async fn run(cluster: Arc<Cluster>, leadership: Arc<Leadership>) {
 /// Asks about what is sealed and not yet asked about; returns how many that were.
 async fn round(
     cluster: &Arc<Cluster>,
-    leadership: &Arc<Leadership>,
+    leadership: &Leadership,
     under_way: &UnderWay,
-    commits: &Arc<Semaphore>,
+    answered: &mpsc::Sender<Answered>,
     idle: bool,
 ) -> Result<usize, RpcError> {
     let batch = next_batch(cluster, under_way).await?;
@@ -86,31 +109,58 @@ async fn round(
         return Ok(0);
     }
     // Waiting here, not after the answer, keeps the number of unrecorded answers bounded.
-    let Ok(place) = Arc::clone(commits).acquire_owned().await else {
+    let Ok(place) = answered.reserve().await else {
         return Ok(0);
     };
     let asked: Vec<VersionId> = batch.iter().map(|row| row.version).collect();
     under_way.lock().extend(&asked);
-    let answer = ask(cluster, leadership, &batch, &acknowledged).await;
-    let outcomes = match answer {
-        Ok(outcomes) => outcomes,
+    match ask(cluster, leadership, &batch, &acknowledged).await {
+        Ok(outcomes) => {
+            for outcome in &outcomes {
+                cluster.outcomes.decided(outcome);
+            }
+            place.send(Answered {
+                outcomes,
+                acknowledged,
+            });
+            Ok(asked.len())
+        }
         Err(error) => {
             release(under_way, &asked);
-            return Err(error);
+            Err(error)
         }
-    };
-    let (cluster, leadership) = (Arc::clone(cluster), Arc::clone(leadership));
-    let under_way = Arc::clone(under_way);
-    let count = asked.len();
-    tokio::spawn(async move {
-        if let Err(error) = record(&cluster, &leadership, outcomes, &acknowledged).await {
-            tracing::warn!(%error, "outcomes are known but not recorded yet");
+    }
+}
+
+async fn record_all(
+    cluster: &Cluster,
+    leadership: &Leadership,
+    under_way: &UnderWay,
+    mut unrecorded: mpsc::Receiver<Answered>,
+) {
+    while let Some(mut answered) = unrecorded.recv().await {
+        cluster.clock.sleep(GATHER).await;
+        while let Ok(more) = unrecorded.try_recv() {
+            answered.outcomes.extend(more.outcomes);
+            answered.acknowledged.extend(more.acknowledged);
         }
-        release(&under_way, &asked);
+        let outcomes = answered.outcomes.clone();
+        match record(cluster, leadership, answered).await {
+            // Again, for those who came between the answer and the commit.
+            Ok(()) => outcomes
+                .iter()
+                .for_each(|outcome| cluster.outcomes.decided(outcome)),
+            Err(error) => tracing::warn!(%error, "outcomes are known but not recorded yet"),
+        }
+        let versions: Vec<VersionId> = outcomes.iter().map(version_of).collect();
+        release(under_way, &versions);
         leadership.sealed.notify_one();
-        drop(place);
-    });
-    Ok(count)
+    }
+}
+
+/// The version that an outcome is about.
+pub(crate) fn version_of(outcome: &wire::PublishOutcome) -> VersionId {
+    UploadId::new(outcome.upload_id).version()
 }
 
 fn release(under_way: &UnderWay, versions: &[VersionId]) {
@@ -171,18 +221,13 @@ async fn ask(
     Ok(reply.outcomes)
 }
 
-async fn record(
-    cluster: &Cluster,
-    leadership: &Leadership,
-    outcomes: Vec<wire::PublishOutcome>,
-    acknowledged: &[VersionId],
-) -> Result<(), RpcError> {
+async fn record(cluster: &Cluster, leadership: &Leadership, answered: Answered) -> Result<(), RpcError> {
+    let Answered {
+        outcomes,
+        acknowledged,
+    } = answered;
     let refused = outcomes.iter().filter(|outcome| !outcome.published).count();
     let published = outcomes.len() - refused;
-    let decided: Vec<VersionId> = outcomes
-        .iter()
-        .map(|outcome| common::ids::UploadId::new(outcome.upload_id).version())
-        .collect();
     let command = log::PublishOutcomes {
         outcomes: outcomes.into_iter().map(to_log).collect(),
         acknowledged: acknowledged.iter().map(|version| version.get()).collect(),
@@ -193,9 +238,6 @@ async fn record(
             contradictions,
             "the names layer contradicts what this cluster has recorded"
         );
-    }
-    for version in decided {
-        cluster.outcomes.decided(version);
     }
     if refused > 0 {
         leadership.reclaimable.notify_one();
@@ -213,16 +255,18 @@ async fn record(
 }
 
 fn to_log(outcome: wire::PublishOutcome) -> log::Outcome {
-    // A refusal is told from a publication by its code, so it must have one.
-    let refused_code = if !outcome.published && outcome.refused_code.is_empty() {
-        "E_REFUSED".to_owned()
-    } else {
-        outcome.refused_code
-    };
     log::Outcome {
         upload_id: outcome.upload_id,
         published: outcome.published,
-        refused_code,
+        refused_code: refusal_code(&outcome),
         refused_message: outcome.refused_message,
     }
+}
+
+/// A refusal is told from a publication by its code, so it must have one.
+pub(crate) fn refusal_code(outcome: &wire::PublishOutcome) -> String {
+    if !outcome.published && outcome.refused_code.is_empty() {
+        return "E_REFUSED".to_owned();
+    }
+    outcome.refused_code.clone()
 }
