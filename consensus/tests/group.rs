@@ -213,7 +213,7 @@ async fn a_directory_has_one_process_and_one_group() {
     nodes[0].stop().await;
     twin.settings.label = "cluster".to_owned();
     let refused = twin.try_start().await.unwrap_err();
-    assert!(refused.to_string().contains("kind 'names'"), "{refused}");
+    assert!(refused.to_string().contains("the group 'names'"), "{refused}");
     twin.settings.label = "names".to_owned();
     let log = nodes[0].directory().join("log.db");
     std::fs::rename(&log, log.with_extension("gone")).unwrap();

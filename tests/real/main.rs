@@ -10,6 +10,7 @@ mod crowd;
 mod fail_points;
 mod faults;
 mod files;
+mod half_way;
 mod large;
 mod restart;
 mod start_up;

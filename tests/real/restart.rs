@@ -5,6 +5,8 @@ use std::path::Path;
 
 use dbfs_tests::{Installation, Shape, digest_of, until, write_generated};
 
+use crate::half_way::HalfWay;
+
 #[test]
 fn acknowledged_files_survive_the_end_of_all_processes() {
     let mut installation = Installation::start(Shape::FULL);
@@ -19,19 +21,12 @@ fn acknowledged_files_survive_the_end_of_all_processes() {
         }
         // An upload under way when the power goes must not come back as half a file.
         let big = installation.scratch().join("big");
-        write_generated(&big, 200 << 20, 99);
+        write_generated(&big, 300 << 20, 99);
         let unfinished = format!("/admin/unfinished {round}");
-        let mut child = installation
-            .command()
-            .args(["upload", big.to_str().unwrap(), &unfinished])
-            .spawn()
-            .unwrap();
-        until("the upload to be under way", || {
-            (installation.status()?["uploads_open"].as_u64()? > 0).then_some(())
-        });
+        let mut upload = HalfWay::begin(&installation, big.to_str().unwrap(), &unfinished);
         installation.kill_all();
-        child.kill().unwrap();
-        child.wait().unwrap();
+        upload.child.kill().unwrap();
+        upload.child.wait().unwrap();
         start_in_order(&mut installation, round);
         for (path, digest) in &digests {
             let copy = installation.scratch().join("copy");

@@ -82,6 +82,8 @@ pub(crate) fn home_of(context: &Context, named: Option<PathBuf>) -> Result<Home,
 /// # Errors
 /// It does not fit what is there, or a process does not come up.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    // What an installation keeps is for its user alone (P9).
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let home = home_of(context, args.data.clone())?;
     if args.reset {
         reset(context, &home).await?;

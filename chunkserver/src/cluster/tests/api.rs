@@ -87,9 +87,9 @@ async fn what_is_refused_is_reclaimed() {
         panic!("not refused");
     };
     assert_eq!(refused.code, "E_CONDITION");
+    dropped_by_order(&member, &request.receipts).await;
     let gone = member.manifest(2).await.unwrap_err();
     assert_eq!(code(gone).0, Kind::NotFound);
-    dropped_by_order(&member, &request.receipts).await;
     let outcome = member.seal(request).await;
     assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
 }
