@@ -13,6 +13,7 @@ mod client;
 mod error;
 mod progress;
 mod settings;
+mod throttle;
 
 pub mod download;
 pub mod names;
@@ -26,3 +27,4 @@ pub use client::Client;
 pub use error::{BadCopy, Error};
 pub use progress::{Progress, ProgressNow};
 pub use settings::{Limits, Seams, Settings};
+pub use throttle::BYTES_PER_SECOND_MIN;

@@ -94,6 +94,8 @@ pub struct Limits {
     pub data_stall_timeout: Duration,
     /// How long the outcome of a seal or abort is asked for before it is called unknown.
     pub outcome_wait_max: Duration,
+    /// Bytes of files per second, in both directions together; at least [`crate::BYTES_PER_SECOND_MIN`].
+    pub bytes_per_second_max: Option<ByteCount>,
 }
 
 impl Default for Limits {
@@ -109,6 +111,7 @@ impl Default for Limits {
             give_up_after: Duration::from_secs(35),
             data_stall_timeout: Duration::from_secs(10),
             outcome_wait_max: Duration::from_secs(60),
+            bytes_per_second_max: None,
         }
     }
 }

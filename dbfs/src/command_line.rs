@@ -7,7 +7,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use client::cli::failure::{Exit, Failure};
 use client::cli::options::Options;
 
-use crate::{bench, cert, completion, demo, local, role};
+use crate::{bench, cert, completion, demo, local, man, role};
 
 /// A distributed file system: one binary, one command to start, nothing acknowledged is ever lost.
 #[derive(Clone, Debug, Parser)]
@@ -50,6 +50,7 @@ pub(crate) enum Command {
     Cert(cert::Args),
     ConfigDefaults(ConfigDefaultsArgs),
     Completion(completion::Args),
+    Man(man::Args),
 }
 
 /// Prints a configuration file with every key, its default and a comment.

@@ -16,6 +16,7 @@ mod completion;
 mod bench;
 mod demo;
 mod local;
+mod man;
 
 use std::process::ExitCode;
 
@@ -80,6 +81,7 @@ async fn run(context: &Context, line: CommandLine) -> Result<(), Failure> {
         Command::Cert(args) => cert::run(context, args),
         Command::ConfigDefaults(_) => context.console.raw(config::DEFAULTS_TEXT.as_bytes()),
         Command::Completion(args) => completion::run(context, &args),
+        Command::Man(args) => man::run(context, &args),
     };
     // What was done already is told, also where the command failed in the end.
     result.and(context.console.flush())

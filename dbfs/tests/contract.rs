@@ -114,7 +114,7 @@ impl std::fmt::Debug for Ended {
     }
 }
 
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 28] = [
     "upload",
     "download",
     "list",
@@ -142,6 +142,7 @@ const COMMANDS: [&str; 27] = [
     "chunkserver",
     "cert",
     "completion",
+    "man",
 ];
 
 #[test]
@@ -432,6 +433,26 @@ fn sources(directory: &Path, see: &mut impl FnMut(&str)) {
             see(text.split("#[cfg(test)]").next().unwrap_or_default());
         }
     }
+}
+
+#[test]
+fn a_bandwidth_limit_has_a_floor() {
+    let place = Place::new();
+    place
+        .dbfs(&["upload", "--bwlimit", "1KiB", "file", "/me/"])
+        .fails(2, "E_USAGE");
+    let parsed = place.dbfs(&["upload", "--bwlimit", "1MiB", "file", "/me/"]);
+    assert!(!parsed.err().contains("bwlimit"), "{parsed:?}");
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let place = Place::new();
+    let directory = place.0.path().join("man1");
+    place.dbfs(&["man", &directory.display().to_string()]).succeeds();
+    let page = std::fs::read_to_string(directory.join("dbfs-upload.1")).unwrap();
+    assert!(page.contains("Uploads files"), "{page}");
+    assert!(directory.join("dbfs.1").exists() && directory.join("dbfs-status.1").exists());
 }
 
 #[test]

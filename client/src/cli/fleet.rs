@@ -16,6 +16,7 @@ use super::failure::Failure;
 use super::human;
 use super::meter::{Meter, Reading};
 use crate::Progress;
+use crate::throttle::chunks_at_once;
 
 /// Files above this size use the whole path by themselves, so that only few of them go at once.
 const LARGE_FROM: ByteCount = ByteCount::mib(64);
@@ -125,6 +126,7 @@ where
     });
     let large = Semaphore::new(LARGE_AT_ONCE_MAX);
     let width = usize::try_from(parallel.clamp(1, PARALLEL_MAX)).unwrap_or(1);
+    let width = width.min(chunks_at_once(context.options.bwlimit));
     let runs = jobs.into_iter().enumerate().map(|(index, job)| {
         let (tally, large, transfer) = (&tally, &large, &transfer);
         async move {

@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use common::units::ByteCount;
+
+use crate::throttle::BYTES_PER_SECOND_MIN;
+
 /// When to do something that depends on whether a person is looking.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
 pub enum When {
@@ -49,6 +53,15 @@ pub struct Options {
         hide_possible_values = true
     )]
     pub progress: When,
+    /// Move at most so many bytes of files per second, for example 10MiB
+    #[arg(
+        long,
+        global = true,
+        value_name = "RATE",
+        value_parser = bandwidth,
+        help_heading = "Every command"
+    )]
+    pub bwlimit: Option<ByteCount>,
     /// Answer yes to every question
     #[arg(long, global = true, help_heading = "Every command")]
     pub yes: bool,
@@ -80,6 +93,16 @@ pub struct Options {
         help_heading = "Every command"
     )]
     pub ca: Option<PathBuf>,
+}
+
+fn bandwidth(text: &str) -> Result<ByteCount, String> {
+    let rate: ByteCount = text.parse().map_err(|error| format!("{error}"))?;
+    if rate < BYTES_PER_SECOND_MIN {
+        return Err(format!(
+            "at least {BYTES_PER_SECOND_MIN}: a slower transfer is taken for stuck"
+        ));
+    }
+    Ok(rate)
 }
 
 /// The environment, read once at start. Secrets come from here, from a prompt or from stdin, never from an argument.

@@ -11,7 +11,11 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::profile::{Profile, Store};
 use crate::names::Login;
-use crate::{Client, Error, Settings};
+use crate::throttle::chunks_at_once;
+use crate::{Client, Error, Limits, Settings};
+
+/// Files that usually share a limit on bandwidth.
+const FILES_AT_ONCE: usize = 16;
 
 /// A token with less time left than this is renewed before the command begins.
 const TOKEN_RENEW_BEFORE: Duration = Duration::from_secs(300);
@@ -116,7 +120,14 @@ impl Context {
     /// # Errors
     /// Nobody answers.
     pub async fn connect(&self, target: &Target, token: Option<String>) -> Result<Client, Failure> {
+        let mut limits = Limits::default();
+        limits.bytes_per_second_max = self.options.bwlimit;
+        // Several files share it.
+        let at_once = (chunks_at_once(self.options.bwlimit) / FILES_AT_ONCE).max(1);
+        limits.upload_chunks_in_flight_max = limits.upload_chunks_in_flight_max.min(at_once);
+        limits.download_chunks_in_flight_max = limits.download_chunks_in_flight_max.min(at_once);
         let settings = Settings {
+            limits,
             token,
             agent: concat!("dbfs/", env!("CARGO_PKG_VERSION")).to_owned(),
             seams: self.seams.clone(),

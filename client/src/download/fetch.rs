@@ -222,6 +222,7 @@ impl Fetcher {
             };
             let bytes = buffer.freeze(received.length).slice(range);
             let length = bytes.len() as u64;
+            self.version.router.throttle.pass(length).await;
             out.send(Frame { offset, bytes })
                 .await
                 .map_err(|_| Trouble::Unwanted)?;

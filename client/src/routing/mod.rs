@@ -25,6 +25,7 @@ pub(crate) use group::Group;
 
 use crate::error::Error;
 use crate::settings::Settings;
+use crate::throttle::Throttle;
 use channels::Channels;
 use data::DataPlane;
 use group::GroupTable;
@@ -39,6 +40,7 @@ pub(crate) struct Router {
     clusters: Mutex<GroupTable>,
     token: RwLock<Option<String>>,
     names_clock: NamesClock,
+    pub(crate) throttle: Throttle,
 }
 
 impl Router {
@@ -48,7 +50,9 @@ impl Router {
         let supernodes = Group::new("supernodes", Role::Supernode, settings.supernodes.clone());
         let data = DataPlane::new(&settings.ca_pem)?;
         let token = RwLock::new(settings.token.clone());
+        let throttle = Throttle::new(settings.seams.clock.clone(), settings.limits.bytes_per_second_max);
         Ok(Self {
+            throttle,
             settings,
             channels,
             data,

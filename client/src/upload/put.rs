@@ -83,6 +83,7 @@ async fn put_small(
         data: frame,
         digest: end.digest,
     };
+    session.router.throttle.pass(end.length).await;
     let pipeline = session.pool.pipeline(&plan.primary).await?;
     let receipt = pipeline.put(small).await?;
     check(plan, &receipt).map_err(|what| PutError::Receipt(plan.primary.node, what))?;
@@ -115,6 +116,7 @@ async fn send_all(
             return Ok(());
         };
         let sums = blocks::checksums(plan.attempt, block, &frame);
+        session.router.throttle.pass(frame.len() as u64).await;
         put.send(&frame, &sums).await?;
         block += u32::try_from(sums.len()).unwrap_or(u32::MAX);
         counted.add(frame.len() as u64);
