@@ -120,12 +120,15 @@ impl Context {
     /// # Errors
     /// Nobody answers.
     pub async fn connect(&self, target: &Target, token: Option<String>) -> Result<Client, Failure> {
-        let mut limits = Limits::default();
-        limits.bytes_per_second_max = self.options.bwlimit;
-        // Several files share it.
+        // Several files share the rate.
         let at_once = (chunks_at_once(self.options.bwlimit) / FILES_AT_ONCE).max(1);
-        limits.upload_chunks_in_flight_max = limits.upload_chunks_in_flight_max.min(at_once);
-        limits.download_chunks_in_flight_max = limits.download_chunks_in_flight_max.min(at_once);
+        let usual = Limits::default();
+        let limits = Limits {
+            bytes_per_second_max: self.options.bwlimit,
+            upload_chunks_in_flight_max: usual.upload_chunks_in_flight_max.min(at_once),
+            download_chunks_in_flight_max: usual.download_chunks_in_flight_max.min(at_once),
+            ..usual
+        };
         let settings = Settings {
             limits,
             token,
