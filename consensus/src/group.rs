@@ -280,7 +280,8 @@ impl<M: Machine> Group<M> {
         }
     }
 
-    /// Runs `query` on whatever is applied here, which may be old, and after a power cut older than it was before.
+    /// Runs `query` on whatever is applied here: all that was answered here, otherwise possibly old, and after a
+    /// restart older than it was before.
     ///
     /// # Errors
     /// [`Error::Busy`], [`Error::Query`].
@@ -290,7 +291,9 @@ impl<M: Machine> Group<M> {
         F: FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         self.inner.ledger.roster.health.check()?;
-        self.inner.state.shared.readers.run(query).await
+        let shared = &self.inner.state.shared;
+        shared.reveal().await.map_err(|_| self.gone())?;
+        shared.readers.run(query).await
     }
 
     /// What this member knows now.

@@ -1,6 +1,7 @@
 //! Coalesces the commands of many callers into few log entries.
 //!
-//! While an entry is under way the next one gathers; a lone caller waits for nobody. Each command has its own outcome.
+//! While an entry is under way the next one gathers, and where several callers come at once, entries keep a distance in
+//! which more gather; a lone caller waits for nobody. Each command has its own outcome.
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub(crate) async fn run<R: Send + 'static>(
     limits: Limits,
 ) {
     let slots = Arc::new(Semaphore::new(limits.entries_in_flight_max));
+    let (mut submitted, mut crowded) = (ledger.clock.moment(), false);
     loop {
         let Some(first) = waiting.recv().await else {
             return;
@@ -35,7 +37,14 @@ pub(crate) async fn run<R: Send + 'static>(
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
             return;
         };
+        if crowded {
+            let since = ledger.clock.moment().since(submitted);
+            if since < limits.spacing {
+                ledger.clock.sleep(limits.spacing - since).await;
+            }
+        }
         let batch = gather(first, &mut waiting, &limits);
+        (submitted, crowded) = (ledger.clock.moment(), batch.len() > 1);
         submit(batch, slot, &ledger).await;
     }
 }

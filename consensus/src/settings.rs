@@ -111,6 +111,8 @@ pub struct Limits {
     pub entry_bytes_max: usize,
     /// Log entries under way at a time.
     pub entries_in_flight_max: usize,
+    /// The least time between two log entries while several callers propose at once.
+    pub spacing: Duration,
     /// Linearizable reads waiting for their position; beyond it callers get [`Error::Busy`].
     pub reads_waiting_max: usize,
     /// Connections that queries run on, and so queries at a time.
@@ -139,6 +141,7 @@ impl Default for Limits {
             commands_per_entry_max: 512,
             entry_bytes_max: 1 << 20,
             entries_in_flight_max: 1,
+            spacing: Duration::from_millis(4),
             reads_waiting_max: 16_384,
             readers: 4,
             log_cache_bytes: 32 << 20,

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::vfs;
@@ -13,6 +14,9 @@ const VERSION_MIN: i32 = 3_051_003;
 const STATEMENTS_MAX: usize = 256;
 /// Pages of WAL after which a writer checkpoints by itself (16 MiB).
 const CHECKPOINT_PAGES: u32 = 4096;
+
+/// Pages that a writer keeps in memory, in KiB: what a transaction touches must not be read again.
+const WRITER_CACHE_KIB: i64 = 16 << 10;
 
 /// How a connection syncs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +39,7 @@ pub(crate) fn open_writer(path: &Path, sync: Sync) -> io::Result<Connection> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", synchronous)?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
         connection.pragma_update(None, "foreign_keys", "ON")
     })
 }
@@ -62,7 +67,9 @@ fn open(
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     connection
         .busy_timeout(std::time::Duration::from_secs(10))
-        .and_then(|()| tune(&connection))
+        // Otherwise some statements are planned anew for every value that is bound to them.
+        .and_then(|()| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true))
+        .and_then(|_| tune(&connection))
         .map_err(failure)?;
     Ok(connection)
 }

@@ -9,6 +9,7 @@ use common::error::Kind;
 use common::ids::KeyId;
 use common::time::ClusterTime;
 use prost::Message;
+use quick_cache::sync::Cache;
 
 #[allow(
     missing_docs,
@@ -120,11 +121,53 @@ impl VerifyingKey {
     }
 }
 
+/// Tickets that were found valid lately, so that the same one again costs no look at its signature. What a ticket says
+/// of itself (its end) is looked at every time, and so is whether its key is still good.
+pub struct Checker {
+    valid: Cache<Vec<u8>, (VerifyingKey, Body)>,
+}
+
+impl Checker {
+    /// Remembers about `tickets_max` tickets.
+    pub fn new(tickets_max: usize) -> Self {
+        Self {
+            valid: Cache::new(tickets_max),
+        }
+    }
+
+    /// As [`verify`].
+    ///
+    /// # Errors
+    /// As [`verify`].
+    pub fn verify(&self, keys: &[VerifyingKey], now: ClusterTime, ticket: &[u8]) -> Result<Body, Error> {
+        if let Some((key, body)) = self.valid.get(ticket)
+            && keys.contains(&key)
+        {
+            return in_time(body, now);
+        }
+        let (key, body) = check_signature(keys, ticket)?;
+        let body = in_time(body, now)?;
+        self.valid.insert(ticket.to_vec(), (key.clone(), body.clone()));
+        Ok(body)
+    }
+}
+
+impl std::fmt::Debug for Checker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Checker({} tickets)", self.valid.len())
+    }
+}
+
 /// Checks `ticket` against `keys` (current and previous) at names time `now`.
 ///
 /// # Errors
 /// Forged, expired, or signed with a key that is not among `keys`.
 pub fn verify(keys: &[VerifyingKey], now: ClusterTime, ticket: &[u8]) -> Result<Body, Error> {
+    let (_, body) = check_signature(keys, ticket)?;
+    in_time(body, now)
+}
+
+fn check_signature<'k>(keys: &'k [VerifyingKey], ticket: &[u8]) -> Result<(&'k VerifyingKey, Body), Error> {
     if ticket.len() > TICKET_BYTES_MAX {
         return Err(Error::Forged);
     }
@@ -137,6 +180,10 @@ pub fn verify(keys: &[VerifyingKey], now: ClusterTime, ticket: &[u8]) -> Result<
         .verify(&signed_bytes(&signed.body), &signed.signature)
         .map_err(|_| Error::Forged)?;
     let body = Body::decode(signed.body.as_ref()).map_err(|_| Error::Forged)?;
+    Ok((key, body))
+}
+
+fn in_time(body: Body, now: ClusterTime) -> Result<Body, Error> {
     if now.as_millis() >= body.expires_millis {
         Err(Error::Expired)
     } else {

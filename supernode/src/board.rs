@@ -17,6 +17,7 @@ use proto::names::v1::ClusterStatus;
 
 use crate::core::placement::{Candidate, Policy, choose, counted, why_not};
 use crate::core::refusal::Refusal;
+use crate::store::cluster::Cluster;
 
 /// A cloneable handle to the reports.
 #[derive(Clone, Debug)]
@@ -38,6 +39,7 @@ struct Report {
     epoch: Epoch,
     heard: Moment,
     status: Arc<ClusterStatus>,
+    registered: Arc<Cluster>,
     /// Assigned since the report before the last: the cluster's own count lags behind by up to one report.
     assigned_before: u64,
     assigned_since: u64,
@@ -63,18 +65,20 @@ impl Board {
         }
     }
 
-    /// Takes in a report of the cluster's leadership `epoch`, heard by our leadership `ours`.
+    /// Takes in a report of the cluster's leadership `epoch`, heard by our leadership `ours`, and the cluster's row as
+    /// the report left it.
     ///
     /// # Errors
     /// `Stale`: a later leadership of the cluster has reported.
     pub(crate) fn hear(
         &self,
         ours: Epoch,
-        id: ClusterId,
         epoch: Epoch,
         status: ClusterStatus,
+        registered: Cluster,
     ) -> Result<(), Refusal> {
         let heard = self.clock.moment();
+        let id = registered.id;
         let mut seen = self.seen.lock();
         seen.enter(ours);
         let assigned_before = match seen.reports.get(&id) {
@@ -86,6 +90,7 @@ impl Board {
             epoch,
             heard,
             status: Arc::new(status),
+            registered: Arc::new(registered),
             assigned_before,
             assigned_since: 0,
         };
@@ -130,6 +135,14 @@ impl Board {
             report.assigned_since = report.assigned_since.saturating_add(counted(size_hint));
         }
         Ok(chosen)
+    }
+
+    /// The row of a cluster that has reported to our leadership `ours`.
+    pub(crate) fn registered(&self, ours: Epoch, id: ClusterId) -> Option<Arc<Cluster>> {
+        let mut seen = self.seen.lock();
+        seen.enter(ours);
+        let report = seen.reports.get(&id)?;
+        Some(Arc::clone(&report.registered))
     }
 
     /// The node that leads the cluster, as it said last.
@@ -211,10 +224,12 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use common::ids::Generation;
     use common::time::ManualTime;
     use proto::names::v1::Load;
 
     use super::*;
+    use crate::store::cluster::ClusterNumber;
 
     const POLICY: Policy = Policy {
         silence_max: Duration::from_secs(5),
@@ -235,6 +250,19 @@ mod tests {
         }
     }
 
+    fn row(number: u8) -> Cluster {
+        Cluster {
+            number: ClusterNumber::new(number.into()),
+            id: id(number),
+            name: String::new(),
+            generation: Generation::new(1),
+            site: String::new(),
+            members: Vec::new(),
+            releases_made: 0,
+            releases_recorded: 0,
+        }
+    }
+
     fn id(number: u8) -> ClusterId {
         ClusterId::new([number; 16])
     }
@@ -243,8 +271,8 @@ mod tests {
     fn a_later_leader_of_a_cluster_is_believed() {
         let time = ManualTime::default();
         let board = Board::new(time.clock());
-        board.hear(OURS, id(1), Epoch::new(7), status(3)).unwrap();
-        let late = board.hear(OURS, id(1), Epoch::new(6), status(2)).unwrap_err();
+        board.hear(OURS, Epoch::new(7), status(3), row(1)).unwrap();
+        let late = board.hear(OURS, Epoch::new(6), status(2), row(1)).unwrap_err();
         assert_eq!(late.code(), "E_CLUSTER_EPOCH");
         assert_eq!(board.leader_of(id(1)), Some(NodeId::new(3)));
         assert!(board.check_epoch(OURS, id(1), Epoch::new(6)).is_err());
@@ -258,7 +286,7 @@ mod tests {
         let board = Board::new(time.clock());
         let random = Random::seeded(4);
         for number in [1, 2] {
-            board.hear(OURS, id(number), Epoch::new(1), status(1)).unwrap();
+            board.hear(OURS, Epoch::new(1), status(1), row(number)).unwrap();
         }
         let mut counts = BTreeMap::new();
         for _ in 0..10 {
@@ -273,7 +301,7 @@ mod tests {
         let time = ManualTime::default();
         let board = Board::new(time.clock());
         let random = Random::seeded(4);
-        board.hear(OURS, id(1), Epoch::new(1), status(1)).unwrap();
+        board.hear(OURS, Epoch::new(1), status(1), row(1)).unwrap();
         assert!(board.all(POLICY)[&id(1)].refuses_because.is_none());
         time.advance(Duration::from_secs(6));
         assert!(
@@ -284,7 +312,7 @@ mod tests {
                 .contains("heard")
         );
         assert!(board.assign(OURS, 1, POLICY, &random).is_err());
-        board.hear(OURS, id(1), Epoch::new(1), status(1)).unwrap();
+        board.hear(OURS, Epoch::new(1), status(1), row(1)).unwrap();
         assert!(board.assign(OURS, 1, POLICY, &random).is_ok());
         assert!(board.assign(Epoch::new(9), 1, POLICY, &random).is_err());
         assert!(board.all(POLICY).is_empty());

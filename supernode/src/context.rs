@@ -175,6 +175,21 @@ impl Context {
         }
     }
 
+    /// As [`Context::cluster`], from what it last reported to our leadership `ours` where it has.
+    ///
+    /// # Errors
+    /// As [`Context::cluster`].
+    pub(crate) async fn registered(
+        &self,
+        ours: Epoch,
+        id: common::ids::ClusterId,
+    ) -> Result<Arc<cluster::Cluster>, RpcError> {
+        match self.board.registered(ours, id) {
+            Some(registered) => Ok(registered),
+            None => self.cluster(id).await.map(Arc::new),
+        }
+    }
+
     /// The registered cluster with this id, as applied here.
     ///
     /// # Errors

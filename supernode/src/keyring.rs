@@ -11,15 +11,28 @@ use common::ids::UserId;
 use common::time::ClusterTime;
 use parking_lot::RwLock;
 use proto::error::RpcError;
-use proto::ticket::{self, Body, Purpose, SigningKey, VerifyingKey};
+use proto::ticket::{self, Body, Checker, Purpose, SigningKey, VerifyingKey};
 
 use crate::store::key::Seed;
 
+/// Tickets whose signature is not looked at again: the tokens of the users at work.
+const TICKETS_REMEMBERED: usize = 4096;
+
 /// A cloneable view of the keys.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Keyring {
     /// Guards the keys of one reading together; the current one first.
     keys: Arc<RwLock<Keys>>,
+    checker: Arc<Checker>,
+}
+
+impl Default for Keyring {
+    fn default() -> Self {
+        Self {
+            keys: Arc::default(),
+            checker: Arc::new(Checker::new(TICKETS_REMEMBERED)),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -81,7 +94,7 @@ impl Keyring {
     /// # Errors
     /// Forged, expired, or signed with a key that is not known here.
     pub(crate) fn verify(&self, now: ClusterTime, ticket: &[u8]) -> Result<Body, ticket::Error> {
-        ticket::verify(&self.keys.read().verifying, now, ticket)
+        self.checker.verify(&self.keys.read().verifying, now, ticket)
     }
 }
 

@@ -5,7 +5,8 @@
 //! whole file is there or nothing is visible, and no retry makes a second version.
 
 use std::io::Write;
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use common::fail::VARIABLE;
@@ -30,9 +31,15 @@ const GIVE_UP_SOON: &[(&str, &str)] = &[
     ("DBFS__CHUNKSERVER__TIMINGS__UPLOAD_SILENCE_MAX", "3s"),
 ];
 
+/// Short enough that a test sees nodes suspected and given up, and long enough for a restart.
+const NOTICE_SOON: &[(&str, &str)] = &[
+    ("DBFS__CHUNKSERVER__TIMINGS__SUSPECT_AFTER", "3s"),
+    ("DBFS__CHUNKSERVER__TIMINGS__DEAD_AFTER", "6s"),
+];
+
 struct Walk {
     installation: Installation,
-    source: std::path::PathBuf,
+    source: PathBuf,
     digest: String,
     round: u32,
 }
@@ -102,6 +109,58 @@ impl Walk {
         self.settle();
     }
 
+    /// Ends a node that does not lead, and says which.
+    fn silence_a_follower(&mut self) -> String {
+        let leader = self.installation.leader_of("alpha");
+        let nodes = ["alpha-1", "alpha-2", "alpha-3"];
+        let silent = nodes.into_iter().find(|name| *name != leader).unwrap();
+        self.installation.process(silent).kill();
+        silent.to_owned()
+    }
+
+    /// Waits until a process other than `silent` has died.
+    fn until_another_dies(&mut self, silent: &str, point: &str) {
+        until(&format!("a process to reach {point}"), || {
+            let others = self.installation.processes.iter_mut();
+            others
+                .filter(|process| process.name != silent)
+                .any(|process| {
+                    process.reap();
+                    !process.is_running()
+                })
+                .then_some(())
+        });
+    }
+
+    /// Flips a bit of the file's content on one disk.
+    fn damage_a_copy(&self) {
+        let content = std::fs::read(&self.source).unwrap();
+        let wanted = &content[100_000..100_064];
+        for node in ["alpha-1", "alpha-2", "alpha-3"] {
+            let chunks = self.installation.data().join(node).join("data/chunks");
+            for entry in std::fs::read_dir(chunks).unwrap() {
+                let path = entry.unwrap().path();
+                let bytes = std::fs::read(&path).unwrap();
+                if let Some(at) = bytes.windows(64).position(|window| window == wanted) {
+                    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+                    file.write_all_at(&[wanted[0] ^ 1], at as u64).unwrap();
+                    return;
+                }
+            }
+        }
+        panic!("no disk holds the file");
+    }
+
+    fn states(&self) -> Vec<(String, String)> {
+        let status = self.installation.status().unwrap_or_default();
+        let nodes = status["clusters"][0]["nodes"].as_array().cloned();
+        nodes
+            .unwrap_or_default()
+            .iter()
+            .map(|node| (text(&node["name"]), text(&node["state"])))
+            .collect()
+    }
+
     /// Waits until nobody dies any more and all is healthy again.
     fn settle(&mut self) {
         until("the installation to be healthy again", || {
@@ -110,6 +169,10 @@ impl Walk {
             (status["health"] == "healthy").then_some(())
         });
     }
+}
+
+fn text(value: &serde_json::Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 #[test]
@@ -192,6 +255,8 @@ fn death_during_reclaim_drops_what_was_deleted_and_nothing_else() {
         (Role::Supernode, "version.released"),
         (Role::Chunkserver, "chunk.marked"),
         (Role::Chunkserver, "chunk.doomed"),
+        (Role::Chunkserver, "chunk.spared"),
+        (Role::Chunkserver, "replica.leaving"),
         (Role::Chunkserver, "replica.tombstoned"),
         (Role::Chunkserver, "chunk.dropped"),
         (Role::Chunkserver, "version.gone"),
@@ -252,5 +317,85 @@ fn death_at_an_abandonment_leaves_nothing_visible() {
                 "after {point}"
             );
         }
+    }
+}
+
+#[test]
+fn death_while_a_node_is_given_up_loses_nothing() {
+    let mut walk = Walk::start(NOTICE_SOON);
+    walk.upload("/admin/kept");
+    for arrow in ["node.suspected", "node.died"] {
+        for side in ["before", "after"] {
+            let point = format!("{arrow}:{side}");
+            walk.arm(Role::Chunkserver, &point);
+            let silent = walk.silence_a_follower();
+            walk.until_another_dies(&silent, &point);
+            walk.settle();
+            walk.check("/admin/kept");
+        }
+    }
+}
+
+#[test]
+fn death_while_a_node_comes_back_loses_nothing() {
+    let mut walk = Walk::start(NOTICE_SOON);
+    walk.upload("/admin/kept");
+    for (arrow, state) in [("node.cleared", "suspect"), ("node.returned", "dead")] {
+        for side in ["before", "after"] {
+            let point = format!("{arrow}:{side}");
+            walk.arm(Role::Chunkserver, &point);
+            let silent = walk.silence_a_follower();
+            let expected = (silent.clone(), state.to_owned());
+            until(&format!("{silent} to be {state}"), || {
+                walk.states().contains(&expected).then_some(())
+            });
+            walk.installation.restart(&silent, &[]);
+            walk.until_hit(&point, 0);
+            walk.check("/admin/kept");
+        }
+    }
+}
+
+#[test]
+fn death_while_a_node_is_admitted_makes_no_second_one() {
+    for side in ["before", "after"] {
+        let mut walk = Walk::start(NOTICE_SOON);
+        walk.upload("/admin/kept");
+        let point = format!("node.admitted:{side}");
+        walk.arm(Role::Chunkserver, &point);
+        let emptied = walk.silence_a_follower();
+        std::fs::remove_dir_all(walk.installation.data().join(&emptied).join("data")).unwrap();
+        walk.installation.restart(&emptied, &[]);
+        walk.until_another_dies(&emptied, &point);
+        // The node that was is dead; the one that came is live, once.
+        until("the emptied node to be there under a new id", || {
+            walk.installation.start_missing();
+            let states = walk.states();
+            let live = states.iter().filter(|(_, state)| state == "live");
+            (states.len() == 4 && live.count() == 3).then_some(())
+        });
+        walk.check("/admin/kept");
+    }
+}
+
+#[test]
+fn death_at_the_report_of_a_damaged_copy_loses_nothing() {
+    for side in ["before", "after"] {
+        let mut walk = Walk::start(&[]);
+        walk.upload("/admin/kept");
+        let point = format!("replica.suspected:{side}");
+        walk.arm(Role::Chunkserver, &point);
+        walk.damage_a_copy();
+        // Readers are spread over the copies: some time one comes to this one.
+        until(&format!("a process to reach {point}"), || {
+            walk.check("/admin/kept");
+            (walk.installation.start_missing() > 0).then_some(())
+        });
+        until("the damage to be known", || {
+            walk.check("/admin/kept");
+            walk.installation.start_missing();
+            let placement = walk.installation.run(["placement", "--json", "/admin/kept"]);
+            placement.out.contains("\"suspect\"").then_some(())
+        });
     }
 }

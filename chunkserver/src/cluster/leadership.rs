@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use super::core::placement::Candidate;
 use super::core::presence::Heard;
 use super::directory::{Directory, domain};
+use super::unpublished::Unpublished;
 
 /// One epoch of this process's leadership.
 pub(crate) struct Leadership {
@@ -25,8 +26,7 @@ pub(crate) struct Leadership {
     pub(crate) since: Moment,
     /// Given when the epoch is over, or the process ends.
     pub(crate) over: Shutdown,
-    /// There is a sealed version to publish.
-    pub(crate) sealed: Notify,
+    pub(crate) unpublished: Unpublished,
     /// There is something to reclaim.
     pub(crate) reclaimable: Notify,
     attempts: AtomicU64,
@@ -94,7 +94,7 @@ impl Leadership {
             epoch,
             since,
             over,
-            sealed: Notify::new(),
+            unpublished: Unpublished::default(),
             reclaimable: Notify::new(),
             attempts: AtomicU64::new(0),
             nodes: Mutex::default(),

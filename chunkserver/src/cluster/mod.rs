@@ -17,6 +17,7 @@ mod leadership;
 mod machine;
 mod outcomes;
 mod supernodes;
+mod unpublished;
 
 pub mod api;
 pub mod background;

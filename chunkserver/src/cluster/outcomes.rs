@@ -9,14 +9,17 @@ use tokio::sync::oneshot;
 
 use super::background::publish::version_of;
 
+/// Resolves to an outcome; to an error when nobody will tell.
+pub(crate) type Decision = oneshot::Receiver<PublishOutcome>;
+
 /// Waiters by version. Guards the list alone; outcomes that were decided before are in the log's tables.
 #[derive(Default)]
 pub(crate) struct Outcomes(Mutex<BTreeMap<VersionId, Vec<oneshot::Sender<PublishOutcome>>>>);
 
 impl Outcomes {
     /// Resolves to the outcome of `version` once the names layer has committed it. Ask the tables after registering,
-    /// not before.
-    pub(crate) fn wait(&self, version: VersionId) -> oneshot::Receiver<PublishOutcome> {
+    /// not before, or register before it is sealed.
+    pub(crate) fn wait(&self, version: VersionId) -> Decision {
         let (wake, woken) = oneshot::channel();
         let mut waiting = self.0.lock();
         let list = waiting.entry(version).or_default();

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use common::time::{Clock, ClusterTime, Moment};
 use parking_lot::RwLock;
-use proto::ticket::{self, Body, VerifyingKey};
+use proto::ticket::{self, Body, Checker, VerifyingKey};
+
+/// Tickets whose signature is not looked at again: those of the uploads under way.
+const TICKETS_REMEMBERED: usize = 4096;
 
 /// A cloneable view of the names layer. The leader fills it from its heartbeats to the supernodes, the other members
 /// from their heartbeats to the leader.
@@ -13,6 +16,7 @@ pub struct NamesView {
     clock: Clock,
     /// Guards time and keys of one reply together.
     view: Arc<RwLock<View>>,
+    checker: Arc<Checker>,
 }
 
 #[derive(Default)]
@@ -28,6 +32,7 @@ impl NamesView {
         Self {
             clock,
             view: Arc::default(),
+            checker: Arc::new(Checker::new(TICKETS_REMEMBERED)),
         }
     }
 
@@ -63,7 +68,7 @@ impl NamesView {
     /// Forged, expired, or signed with a key that is not known here (yet).
     pub fn verify(&self, ticket: &[u8]) -> Result<Body, ticket::Error> {
         let now = self.now();
-        ticket::verify(&self.view.read().keys, now, ticket)
+        self.checker.verify(&self.view.read().keys, now, ticket)
     }
 }
 

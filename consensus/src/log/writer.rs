@@ -19,6 +19,9 @@ const BATCH_WRITES_MAX: usize = 1024;
 /// Bytes of entries in one transaction (one larger write still gets one of its own).
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
+/// Entries by which the commit index in the file may lag: each time it is written costs a page.
+const COMMITTED_LAG_MAX: u64 = 256;
+
 /// Something to write, and whom to tell.
 pub(crate) enum Write {
     Append {
@@ -29,7 +32,7 @@ pub(crate) enum Write {
         vote: schema::Vote,
         done: Done,
     },
-    /// Not awaited; goes along with the next write or the next quiet moment.
+    /// Not awaited; goes along with some later write or the next quiet moment.
     Committed {
         committed: schema::LogId,
     },
@@ -61,6 +64,7 @@ pub(crate) fn spawn(
         shared,
         health,
         committed: None,
+        committed_written: 0,
         untidy: false,
     };
     std::thread::Builder::new()
@@ -75,6 +79,8 @@ struct Writer {
     health: Health,
     /// Known to be committed, not written yet.
     committed: Option<schema::LogId>,
+    /// Up to here the file says what is committed, as far as known here.
+    committed_written: u64,
     /// Whether the WAL has grown since the last checkpoint.
     untidy: bool,
 }
@@ -132,13 +138,20 @@ impl Writer {
                 Write::Committed { .. } | Write::Quiet | Write::Close { .. } => {}
             }
         }
-        if let Some(committed) = self.committed {
+        let lag = |committed: &schema::LogId| committed.index.saturating_sub(self.committed_written);
+        let due = self
+            .committed
+            .filter(|committed| flush_committed || lag(committed) >= COMMITTED_LAG_MAX);
+        if let Some(committed) = due {
             rows::put_meta(&tx, meta_key::COMMITTED, &committed)?;
         }
         common::fail::point("raft.log:before");
         tx.commit().map_err(failure)?;
         common::fail::point("raft.log:after");
-        self.committed = None;
+        if let Some(committed) = due {
+            self.committed = None;
+            self.committed_written = committed.index;
+        }
         self.untidy = true;
         Ok(())
     }

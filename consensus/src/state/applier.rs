@@ -1,7 +1,9 @@
-//! The one thread that writes the state machine: a batch of entries is one transaction.
+//! The one thread that writes the state machine: the entries of some milliseconds are one transaction.
 //!
-//! Whoever proposed hears of it after the commit, never before. An error of any kind ends the member: going on would
-//! be another state than the other members have.
+//! Whoever proposed hears of it when it is applied: the entry is in the logs of a majority, and what a crash takes from
+//! a transaction is replayed from there. Readers wait for the commit ([`Shared::reveal`]), so that nobody is told what
+//! a query does not show. An error of any kind ends the member: going on would be another state than the other members
+//! have.
 
 use std::any::Any;
 use std::io;
@@ -31,7 +33,7 @@ type Responder = Option<ApplyResponder<Types>>;
 /// Work for the thread.
 pub(crate) enum Job {
     Apply {
-        entries: Vec<(Entry, Responder)>,
+        entries: Entries,
         done: Done,
     },
     Install {
@@ -39,12 +41,17 @@ pub(crate) enum Job {
         snapshot: Box<SnapshotFile>,
         done: Done,
     },
+    /// Somebody waits for the commit of what is applied.
+    Reveal,
     /// Little is going on.
     Quiet,
     Close {
         done: oneshot::Sender<()>,
     },
 }
+
+/// Entries, with who waits for each.
+type Entries = Vec<(Entry, Responder)>;
 
 pub(crate) struct Applier<M> {
     machine: M,
@@ -55,6 +62,9 @@ pub(crate) struct Applier<M> {
     /// Whether the WAL has grown since the last checkpoint.
     untidy: bool,
 }
+
+/// Entries in one transaction, unless more came at once.
+const TRANSACTION_ENTRIES_MAX: usize = 2048;
 
 /// What a batch changed beside the tier's tables.
 #[derive(Default)]
@@ -118,16 +128,16 @@ impl<M: Machine> Applier<M> {
     }
 
     fn run(mut self, mut jobs: mpsc::Receiver<Job>, shared: &Shared) {
-        while let Some(job) = jobs.blocking_recv() {
+        let mut next = None;
+        while let Some(job) = next.take().or_else(|| jobs.blocking_recv()) {
             match job {
-                Job::Apply { entries, done } => {
-                    let outcome = self.apply(entries, shared);
-                    finish(outcome, "applied", done, shared);
-                }
+                Job::Apply { entries, done } => next = self.transaction(entries, done, &mut jobs, shared),
                 Job::Install { meta, snapshot, done } => {
                     let outcome = self.install(&meta, *snapshot, shared);
                     finish(outcome, "replaced by a snapshot", done, shared);
                 }
+                // A transaction that was open has ended with this.
+                Job::Reveal => shared.asked.store(false, Ordering::SeqCst),
                 Job::Quiet if self.untidy && shared.health.reason().is_none() => {
                     match sqlite::checkpoint(&self.connection) {
                         Ok(()) => self.untidy = false,
@@ -146,51 +156,60 @@ impl<M: Machine> Applier<M> {
         }
     }
 
-    fn apply(&mut self, entries: Vec<(Entry, Responder)>, shared: &Shared) -> io::Result<()> {
-        if let Some(reason) = shared.health.reason() {
-            return Err(io::Error::other(reason));
-        }
-        let mut changes = Changes::default();
-        let mut answers = Vec::new();
-        let tx = self.connection.transaction().map_err(failure)?;
+    /// Applies `entries` and what follows in one transaction, until there is something else to do; returns that.
+    fn transaction(
+        &mut self,
+        entries: Entries,
+        done: Done,
+        jobs: &mut mpsc::Receiver<Job>,
+        shared: &Shared,
+    ) -> Option<Job> {
+        self.untidy = true;
+        let tx = match begin(&mut self.connection, shared) {
+            Ok(tx) => tx,
+            Err(error) => {
+                finish(Err(error), "applied", done, shared);
+                return None;
+            }
+        };
         let mut batch = Batch {
             machine: &mut self.machine,
             tx: &tx,
             position: &mut self.position,
             membership: &mut self.membership,
-            changes: &mut changes,
+            changes: Changes::default(),
+            membership_changed: false,
+            entries: 0,
         };
-        for (entry, responder) in entries {
-            let answer = batch.entry(entry, responder.is_some())?;
-            if let Some(responder) = responder {
-                answers.push((responder, answer));
+        let mut next = Some(Job::Apply { entries, done });
+        shared.opened.send_modify(|count| *count += 1);
+        while let Some(Job::Apply { entries, done }) = next {
+            let outcome = batch.apply(entries, shared);
+            let failed = outcome.is_err();
+            finish(outcome, "applied", done, shared);
+            if failed {
+                return None;
             }
+            if batch.entries >= TRANSACTION_ENTRIES_MAX {
+                next = None;
+                break;
+            }
+            next = jobs.blocking_recv();
         }
-        tables::save_position(&tx, &self.position).map_err(failure)?;
-        if changes.membership {
-            tables::save_membership(&tx, &self.membership).map_err(failure)?;
+        // From here on whoever asks is not served by this commit.
+        shared.asked.store(false, Ordering::SeqCst);
+        let membership = batch.membership_changed;
+        let shown = self.position.applied.map_or(0, |applied| applied.index);
+        let committed = commit(tx, &self.position, membership.then_some(&self.membership));
+        match committed {
+            Ok(()) => {
+                shared.visible.send_replace(shown);
+            }
+            Err(error) => shared
+                .health
+                .fail(format!("the state machine could not be committed: {error}")),
         }
-        common::fail::point("raft.apply:before");
-        tx.commit().map_err(failure)?;
-        common::fail::point("raft.apply:after");
-        self.untidy = true;
-        if changes.members {
-            shared.members.send_replace(tables::members(&self.connection)?);
-        }
-        let membership = match changes.membership {
-            true => Arc::new(engine::stored_membership(&self.membership)?),
-            false => Arc::clone(&shared.position.borrow().membership),
-        };
-        shared.position.send_replace(Applied {
-            log_id: self.position.applied.map(engine::log_id),
-            time: ClusterTime::from_millis(self.position.cluster_time),
-            leadership: self.position.leadership,
-            membership,
-        });
-        for (responder, answer) in answers {
-            responder.send(answer);
-        }
-        Ok(())
+        next
     }
 
     fn install(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile, shared: &Shared) -> io::Result<()> {
@@ -210,12 +229,35 @@ impl<M: Machine> Applier<M> {
         self.membership = membership;
         let (applied, members) = self.standing()?;
         shared.readers.move_to(path);
+        shared.visible.send_replace(applied.index().get());
         shared.durable.store(applied.index().get(), Ordering::SeqCst);
         shared.members.send_replace(members);
         tracing::info!(applied = applied.index().get(), "a snapshot was installed");
         shared.position.send_replace(applied);
         shared.files.remove_leftovers()
     }
+}
+
+fn begin<'a>(connection: &'a mut Connection, shared: &Shared) -> io::Result<Transaction<'a>> {
+    match shared.health.reason() {
+        Some(reason) => Err(io::Error::other(reason)),
+        None => connection.transaction().map_err(failure),
+    }
+}
+
+fn commit(
+    tx: Transaction<'_>,
+    position: &Position,
+    membership: Option<&schema::Membership>,
+) -> io::Result<()> {
+    tables::save_position(&tx, position).map_err(failure)?;
+    if let Some(membership) = membership {
+        tables::save_membership(&tx, membership).map_err(failure)?;
+    }
+    common::fail::point("raft.apply:before");
+    tx.commit().map_err(failure)?;
+    common::fail::point("raft.apply:after");
+    Ok(())
 }
 
 fn finish(outcome: io::Result<()>, verb: &str, done: Done, shared: &Shared) {
@@ -250,10 +292,49 @@ struct Batch<'a, M> {
     tx: &'a Transaction<'a>,
     position: &'a mut Position,
     membership: &'a mut schema::Membership,
-    changes: &'a mut Changes,
+    /// By the entries applied at once.
+    changes: Changes,
+    /// By all entries so far.
+    membership_changed: bool,
+    /// Entries so far.
+    entries: usize,
 }
 
 impl<M: Machine> Batch<'_, M> {
+    /// Applies entries, says where the state machine stands now, and tells who waits for them.
+    fn apply(&mut self, entries: Entries, shared: &Shared) -> io::Result<()> {
+        if let Some(reason) = shared.health.reason() {
+            return Err(io::Error::other(reason));
+        }
+        self.entries += entries.len();
+        self.changes = Changes::default();
+        let mut answers = Vec::new();
+        for (entry, responder) in entries {
+            let answer = self.entry(entry, responder.is_some())?;
+            if let Some(responder) = responder {
+                answers.push((responder, answer));
+            }
+        }
+        if self.changes.members {
+            shared.members.send_replace(tables::members(self.tx)?);
+        }
+        let membership = match self.changes.membership {
+            true => Arc::new(engine::stored_membership(self.membership)?),
+            false => Arc::clone(&shared.position.borrow().membership),
+        };
+        self.membership_changed |= self.changes.membership;
+        shared.position.send_replace(Applied {
+            log_id: self.position.applied.map(engine::log_id),
+            time: ClusterTime::from_millis(self.position.cluster_time),
+            leadership: self.position.leadership,
+            membership,
+        });
+        for (responder, answer) in answers {
+            responder.send(answer);
+        }
+        Ok(())
+    }
+
     fn entry(&mut self, entry: Entry, awaited: bool) -> io::Result<Answer> {
         let log_id = entry.log_id();
         let answer = match entry.payload {

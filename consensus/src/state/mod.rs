@@ -2,7 +2,9 @@
 //! that read.
 //!
 //! Invariants:
-//! - a batch of entries, the position and the membership change in one transaction;
+//! - entries, the position and the membership change in one transaction;
+//! - what is applied is told at once and shown to queries by the commit, which gathers some milliseconds of entries and
+//!   comes at once when a query waits ([`Shared::reveal`]);
 //! - `durable` is an index up to which the file would survive a power cut; only it allows the log to be purged;
 //! - a snapshot replaces the file as a whole: a new generation is complete and durable before `state.current` names it.
 //!
@@ -17,10 +19,11 @@ mod tables;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use common::ids::{ClusterId, LogIndex};
-use common::time::ClusterTime;
+use common::time::{Clock, ClusterTime};
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder, Snapshot};
@@ -42,6 +45,9 @@ pub(crate) use crate::state::snapshot::{Scratch, SnapshotFile};
 const JOBS_WAITING_MAX: usize = 16;
 /// Entries applied in one transaction.
 const BATCH_ENTRIES_MAX: usize = 2048;
+/// How long a transaction gathers entries while no query waits for it.
+const GATHER: Duration = Duration::from_millis(20);
+
 type SnapshotOf = Snapshot<engine::Leader, u64, openraft::EmptyNode, SnapshotFile>;
 
 /// Bytes of entries applied in one transaction.
@@ -57,8 +63,16 @@ pub(crate) struct StateMachine {
 pub(crate) struct Shared {
     pub(crate) files: Files,
     pub(crate) readers: Readers,
-    /// Where the state machine stands; changed after each committed batch.
+    /// Where the state machine stands: what is applied, committed or not.
     pub(crate) position: watch::Sender<Applied>,
+    /// The index up to which it is committed: what queries see.
+    visible: watch::Sender<u64>,
+    /// Whether somebody has asked for a commit that has not begun.
+    asked: AtomicBool,
+    /// Counts the transactions that were begun.
+    opened: watch::Sender<u64>,
+    /// Weak, so that the thread ends when the last handle is dropped.
+    jobs: mpsc::WeakSender<Job>,
     /// The committed members, by id.
     pub(crate) members: watch::Sender<Arc<[MemberRow]>>,
     pub(crate) durable: Arc<AtomicU64>,
@@ -110,16 +124,25 @@ impl StateMachine {
             settings.timings,
             settings.clock.clone(),
         );
+        let (jobs, waiting) = mpsc::channel(JOBS_WAITING_MAX);
         let shared = Arc::new(Shared {
             files,
             readers,
+            visible: watch::Sender::new(applied.index().get()),
+            asked: AtomicBool::new(false),
+            opened: watch::Sender::new(0),
+            jobs: jobs.downgrade(),
             position: watch::Sender::new(applied),
             members: watch::Sender::new(members),
             durable,
             health,
         });
-        let (jobs, waiting) = mpsc::channel(JOBS_WAITING_MAX);
         applier.spawn(waiting, Arc::clone(&shared))?;
+        tokio::spawn(commit_in_time(
+            shared.opened.subscribe(),
+            jobs.downgrade(),
+            settings.clock.clone(),
+        ));
         Ok(Self { jobs, shared })
     }
 
@@ -150,16 +173,57 @@ impl StateMachine {
     }
 }
 
+/// Ends each transaction some time after it was begun, whoever else may want it.
+async fn commit_in_time(mut opened: watch::Receiver<u64>, jobs: mpsc::WeakSender<Job>, clock: Clock) {
+    while opened.changed().await.is_ok() {
+        clock.sleep(GATHER).await;
+        let Some(jobs) = jobs.upgrade() else {
+            return;
+        };
+        if jobs.send(Job::Reveal).await.is_err() {
+            return;
+        }
+    }
+}
+
 impl Shared {
+    /// Resolves when queries see all that is applied when this is called; returns the index up to which they do.
+    ///
+    /// # Errors
+    /// The member has ended.
+    pub(crate) async fn reveal(&self) -> io::Result<u64> {
+        let wanted = self.position.borrow().index().get();
+        let mut visible = self.visible.subscribe();
+        let shown = *visible.borrow_and_update();
+        if shown >= wanted {
+            return Ok(shown);
+        }
+        if !self.asked.swap(true, Ordering::SeqCst)
+            && let Some(jobs) = self.jobs.upgrade()
+        {
+            // Where nobody takes it the member ends, which is looked for below.
+            let _ = jobs.send(Job::Reveal).await;
+        }
+        let shown = tokio::select! {
+            shown = visible.wait_for(|shown| *shown >= wanted) => shown.map(|shown| *shown).ok(),
+            () = self.health.failed() => None,
+        };
+        shown.ok_or_else(|| {
+            let reason = self.health.reason();
+            io::Error::other(reason.unwrap_or_else(|| "the state machine is closed".to_owned()))
+        })
+    }
+
     /// Makes the state machine durable up to where it stands when this is called, and says where that is.
     pub(crate) async fn make_durable(self: &Arc<Self>) -> io::Result<Applied> {
         let shared = Arc::clone(self);
+        let applied = self.position.borrow().clone();
+        let shown = self.reveal().await?;
         let synced = blocking(move || {
             // What is committed before the fsync begins is in the file or its WAL, both of which it covers.
-            let applied = shared.position.borrow().clone();
             common::fail::point("raft.durable:before");
             shared.files.sync_current()?;
-            shared.durable.fetch_max(applied.index().get(), Ordering::SeqCst);
+            shared.durable.fetch_max(shown, Ordering::SeqCst);
             common::fail::point("raft.durable:after");
             Ok(applied)
         });
@@ -214,6 +278,7 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf>> {
+        self.shared.reveal().await?;
         let path = self.shared.files.current();
         let directory = self.shared.files.directory().to_owned();
         let pinned = blocking(move || snapshot::pin(&path, directory)).await?;

@@ -34,6 +34,8 @@ use crate::transport::wire;
 
 /// Snapshot parts read ahead of the network.
 const SNAPSHOT_PARTS_AHEAD: usize = 2;
+/// How long the news of a commit may wait for entries to go along with.
+const COMMIT_DELAY: Duration = Duration::from_millis(3);
 /// The shortest time limit of a call: a new connection needs a TLS handshake.
 const CALL_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
@@ -120,7 +122,7 @@ impl Link {
         Box::pin(async move {
             let mut client = link.client(Lane::Log)?;
             let (links, target) = (link.links.clone(), link.target);
-            let requests = input.map(move |request| {
+            let requests = hold_commits(input, links.clock.clone()).map(move |request| {
                 let time = links.timekeeper.now().as_millis();
                 wire::append_out(&links.peers.identity, target, time, request)
             });
@@ -208,6 +210,31 @@ async fn feed(
             return Ok(());
         }
     }
+}
+
+/// Holds requests back that only tell how far is committed: the next entries say it as well, and openraft sends one
+/// for each step. One that is followed by another request within [`COMMIT_DELAY`] is left out, as if it were lost: the
+/// reply to a later request covers it.
+fn hold_commits(
+    input: BoxStream<'static, AppendEntriesRequest<Types>>,
+    clock: Clock,
+) -> BoxStream<'static, AppendEntriesRequest<Types>> {
+    let begin = (input, false, clock);
+    let requests = futures::stream::unfold(begin, move |(mut input, had_entries, clock)| async move {
+        let mut request = input.next().await?;
+        // The first request of a stream asks where the logs agree.
+        if had_entries {
+            while request.entries.is_empty() {
+                match clock.timeout(COMMIT_DELAY, input.next()).await {
+                    Some(Some(next)) => request = next,
+                    Some(None) | None => break,
+                }
+            }
+        }
+        let had_entries = had_entries || !request.entries.is_empty();
+        Some((request, (input, had_entries, clock)))
+    });
+    Box::pin(requests)
 }
 
 impl RaftNetworkV2<Types> for Link {

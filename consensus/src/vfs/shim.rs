@@ -5,6 +5,10 @@
 //! pointer to every method between a successful `xOpen` and `xClose`, never from two threads at once. We lay out
 //! `ShimFile` followed by the default VFS's own file structure in that memory; [`real`] finds the latter. The default
 //! VFS and our own live for ever. Buffers that SQLite passes are valid for the stated number of bytes.
+//!
+//! SQLite writes each frame of the write-ahead log in two calls. We gather the frames of a transaction and write them
+//! with one (`Gathered`). Nothing is held back when it matters: the page of a commit frame, whatever is not the next
+//! piece of the log, and every other operation on the file write what is gathered before they return.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
@@ -21,11 +25,64 @@ pub(super) const NAME: &CStr = c"dbfs-checksum";
 /// Byte 20 of a database: reserved bytes per page.
 const RESERVED_AT: usize = 20;
 
+/// The head of a frame in the write-ahead log, in bytes.
+const FRAME_HEAD_BYTES: usize = 24;
+/// Where the head of a frame says how many pages the database has after it, if it ends a transaction.
+const FRAME_COMMIT_AT: std::ops::Range<usize> = 4..8;
+/// Gathered bytes that are written without waiting for more. The default VFS takes at most 128 KiB in one write.
+const GATHERED_BYTES_MAX: usize = 64 << 10;
+
 #[repr(C)]
 struct ShimFile {
     base: ffi::sqlite3_file,
     is_main: bool,
     is_poisoned: bool,
+    /// For a write-ahead log.
+    gathered: Option<Gathered>,
+}
+
+/// Frames on their way to the write-ahead log.
+#[derive(Default)]
+struct Gathered {
+    /// Not written yet; they end at `end`.
+    bytes: Vec<u8>,
+    /// Where the last write ended.
+    end: i64,
+    /// Whether the last head ends a transaction.
+    commits: bool,
+}
+
+/// What becomes of a write to the write-ahead log.
+enum Step {
+    /// It waits for more.
+    Held,
+    /// Everything gathered is to be written.
+    Flush,
+    /// Everything gathered is to be written, and then this one by itself.
+    FlushAndPass,
+}
+
+impl Gathered {
+    fn take(&mut self, bytes: &[u8], offset: i64) -> Step {
+        let follows = offset == self.end;
+        self.end = offset.saturating_add_unsigned(bytes.len() as u64);
+        let is_head = bytes.len() == FRAME_HEAD_BYTES;
+        if is_head {
+            let pages = bytes.get(FRAME_COMMIT_AT);
+            self.commits = pages.is_some_and(|pages| pages.iter().any(|byte| *byte != 0));
+        }
+        if !follows {
+            return Step::FlushAndPass;
+        }
+        self.bytes.extend_from_slice(bytes);
+        if is_head {
+            Step::Held
+        } else if self.commits || self.bytes.len() >= GATHERED_BYTES_MAX {
+            Step::Flush
+        } else {
+            Step::Held
+        }
+    }
 }
 
 /// Registers the VFS once per process.
@@ -107,6 +164,7 @@ unsafe extern "C" fn open(
             },
             is_main,
             is_poisoned: false,
+            gathered: (flags & ffi::SQLITE_OPEN_WAL != 0).then(Gathered::default),
         });
         let default = ffi::sqlite3_vfs_find(ptr::null());
         let Some(real_open) = (*default).xOpen else {
@@ -144,8 +202,70 @@ static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
     xUnfetch: None,
 };
 
+/// Writes what is gathered.
+fn flush(file: *mut ffi::sqlite3_file) -> c_int {
+    // SAFETY: a file of ours, used by one thread at a time.
+    let shim = unsafe { &mut *file.cast::<ShimFile>() };
+    let Some(gathered) = &mut shim.gathered else {
+        return ffi::SQLITE_OK;
+    };
+    if gathered.bytes.is_empty() {
+        return ffi::SQLITE_OK;
+    }
+    flush_before(file, gathered, gathered.end)
+}
+
+/// Writes what is gathered, which ends at `end`.
+fn flush_before(file: *mut ffi::sqlite3_file, gathered: &mut Gathered, end: i64) -> c_int {
+    let length = gathered.bytes.len();
+    let offset = end.saturating_sub_unsigned(length as u64);
+    let code = pass!(
+        file,
+        xWrite,
+        gathered.bytes.as_ptr().cast(),
+        length as c_int,
+        offset
+    );
+    // After a failure SQLite gives the transaction up and writes its frames anew.
+    gathered.bytes.clear();
+    code
+}
+
+/// A write to the write-ahead log.
+fn gather(file: *mut ffi::sqlite3_file, gathered: &mut Gathered, bytes: &[u8], offset: i64) -> c_int {
+    let before = gathered.end;
+    match gathered.take(bytes, offset) {
+        Step::Held => ffi::SQLITE_OK,
+        Step::Flush => flush_before(file, gathered, gathered.end),
+        Step::FlushAndPass => {
+            let code = match gathered.bytes.is_empty() {
+                true => ffi::SQLITE_OK,
+                false => flush_before(file, gathered, before),
+            };
+            if code != ffi::SQLITE_OK {
+                return code;
+            }
+            pass!(file, xWrite, bytes.as_ptr().cast(), bytes.len() as c_int, offset)
+        }
+    }
+}
+
+/// Writes what is gathered, then passes on.
+macro_rules! flush_and_pass {
+    ($file:expr, $method:ident $(, $argument:expr)*) => {{
+        match flush($file) {
+            ffi::SQLITE_OK => pass!($file, $method $(, $argument)*),
+            code => code,
+        }
+    }};
+}
+
 unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
-    pass!(file, xClose)
+    let flushed = flush(file);
+    // SAFETY: a file of ours that SQLite does not use again; the default VFS's part is closed below.
+    unsafe { (*file.cast::<ShimFile>()).gathered = None };
+    let closed = pass!(file, xClose);
+    if closed == ffi::SQLITE_OK { flushed } else { closed }
 }
 
 unsafe extern "C" fn read(
@@ -154,7 +274,7 @@ unsafe extern "C" fn read(
     amount: c_int,
     offset: ffi::sqlite3_int64,
 ) -> c_int {
-    let code = pass!(file, xRead, buffer, amount, offset);
+    let code = flush_and_pass!(file, xRead, buffer, amount, offset);
     // SAFETY: a file of ours, and `amount` bytes that the real read has filled.
     unsafe {
         if code != ffi::SQLITE_OK || !(*file.cast::<ShimFile>()).is_main {
@@ -185,12 +305,15 @@ unsafe extern "C" fn write(
     // SAFETY: a file of ours, and `amount` readable bytes.
     let (shim, bytes) = unsafe {
         (
-            &*file.cast::<ShimFile>(),
+            &mut *file.cast::<ShimFile>(),
             std::slice::from_raw_parts(buffer.cast::<u8>(), amount as usize),
         )
     };
     if shim.is_poisoned {
         return ffi::SQLITE_IOERR_WRITE;
+    }
+    if let Some(gathered) = &mut shim.gathered {
+        return gather(file, gathered, bytes, offset);
     }
     if !shim.is_main {
         return pass!(file, xWrite, buffer, amount, offset);
@@ -209,17 +332,17 @@ unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
     if shim.is_poisoned {
         return ffi::SQLITE_IOERR_FSYNC;
     }
-    let code = pass!(file, xSync, flags);
+    let code = flush_and_pass!(file, xSync, flags);
     shim.is_poisoned = code != ffi::SQLITE_OK;
     code
 }
 
 unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: ffi::sqlite3_int64) -> c_int {
-    pass!(file, xTruncate, size)
+    flush_and_pass!(file, xTruncate, size)
 }
 
 unsafe extern "C" fn file_size(file: *mut ffi::sqlite3_file, size: *mut ffi::sqlite3_int64) -> c_int {
-    pass!(file, xFileSize, size)
+    flush_and_pass!(file, xFileSize, size)
 }
 
 unsafe extern "C" fn lock(file: *mut ffi::sqlite3_file, level: c_int) -> c_int {
@@ -235,7 +358,7 @@ unsafe extern "C" fn check_reserved_lock(file: *mut ffi::sqlite3_file, out: *mut
 }
 
 unsafe extern "C" fn file_control(file: *mut ffi::sqlite3_file, op: c_int, argument: *mut c_void) -> c_int {
-    pass!(file, xFileControl, op, argument)
+    flush_and_pass!(file, xFileControl, op, argument)
 }
 
 unsafe extern "C" fn sector_size(file: *mut ffi::sqlite3_file) -> c_int {

@@ -19,7 +19,8 @@ use super::show;
 use crate::context::{refused, unexpected};
 use crate::core::refusal::Refusal;
 use crate::store::apply::Stop;
-use crate::store::{cluster, session};
+use crate::store::cluster::{self, Cluster};
+use crate::store::session;
 
 /// The most releases of one reply.
 const RELEASES_MAX: u32 = 1000;
@@ -45,8 +46,12 @@ pub(super) async fn handle(
     }
     let epoch = Epoch::new(request.epoch);
     context.board.check_epoch(ours, id, epoch).map_err(refused)?;
-    let recorded = register(&call, id, &status).await?;
-    context.board.hear(ours, id, epoch, status).map_err(refused)?;
+    let registered = register(&call, id, &status).await?;
+    let recorded = registered.releases_recorded;
+    context
+        .board
+        .hear(ours, epoch, status, registered)
+        .map_err(refused)?;
     if request.releases_recorded > recorded {
         let command = log::ReleasesRecorded {
             cluster_id: id.bytes().to_vec().into(),
@@ -58,25 +63,22 @@ pub(super) async fn handle(
     answer(&call, id, abandoned).await
 }
 
-/// Registers the cluster, or commits what changed about it; the last release that is known to be recorded there.
-async fn register(call: &Call, id: ClusterId, status: &ClusterStatus) -> Result<u64, RpcError> {
+/// Registers the cluster, or commits what changed about it; its row.
+async fn register(call: &Call, id: ClusterId, status: &ClusterStatus) -> Result<Cluster, RpcError> {
     let context = &call.context;
     let known = context
         .read_local(move |tables| Ok(cluster::by_id(tables, id)?))
         .await?;
     let members = members(status);
-    let recorded = match &known {
-        Some(known)
-            if known.name == status.name
-                && known.generation.get() == status.generation
-                && known.site == status.site
-                && (known.members == members || members.is_empty()) =>
-        {
-            return Ok(known.releases_recorded);
-        }
-        Some(known) => known.releases_recorded,
-        None => 0,
-    };
+    let is_new = known.is_none();
+    if let Some(known) = known
+        && known.name == status.name
+        && known.generation.get() == status.generation
+        && known.site == status.site
+        && (known.members == members || members.is_empty())
+    {
+        return Ok(known);
+    }
     let command = log::RegisterCluster {
         cluster_id: id.bytes().to_vec().into(),
         name: status.name.clone(),
@@ -85,10 +87,10 @@ async fn register(call: &Call, id: ClusterId, status: &ClusterStatus) -> Result<
         members,
     };
     context.propose(Command::RegisterCluster(command), None).await?;
-    if known.is_none() {
+    if is_new {
         tracing::info!(cluster = status.name, %id, "cluster registered");
     }
-    Ok(recorded)
+    context.cluster(id).await
 }
 
 fn members(status: &ClusterStatus) -> Vec<log::Member> {

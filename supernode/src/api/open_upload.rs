@@ -2,7 +2,7 @@
 //! applied. The same key gives the same session, and a fresh ticket each time.
 
 use common::error::Kind;
-use common::ids::{ClusterId, Epoch, IdempotencyKey, UploadId, UserId};
+use common::ids::{ClusterId, Epoch, Generation, IdempotencyKey, UploadId, UserId};
 use common::lifecycle::Session as State;
 use common::path::RemotePath;
 use common::units::CHUNK_BYTES_MAX;
@@ -45,10 +45,51 @@ pub(super) async fn handle(
     };
     let id = UploadId::new(opened.upload_id);
     let user = session.user_id();
+    let size_max = opened.size_max;
+    if opened.made {
+        let cluster = ClusterId::try_from(opened.cluster_id.as_ref()).map_err(|_| unexpected())?;
+        let cluster = context.registered(epoch, cluster).await?;
+        return present(&call, Found::made(opened), &cluster, user, size_max);
+    }
     let (upload, cluster) = context
         .read_local(move |tables| details(tables, user, id))
         .await?;
-    present(&call, upload, &cluster, opened.size_max)
+    present(&call, upload.into(), &cluster, user, size_max)
+}
+
+/// A session, as the answer needs it.
+struct Found {
+    state: State,
+    generation: Generation,
+    path: String,
+    status: wire::UploadStatus,
+}
+
+impl Found {
+    /// One that this call has made.
+    fn made(opened: log::UploadState) -> Self {
+        Self {
+            state: State::Open,
+            generation: Generation::new(opened.generation),
+            path: opened.path,
+            status: wire::UploadStatus {
+                upload_id: opened.upload_id,
+                state: wire::UploadState::Open.into(),
+                ..wire::UploadStatus::default()
+            },
+        }
+    }
+}
+
+impl From<Upload> for Found {
+    fn from(upload: Upload) -> Self {
+        Self {
+            state: upload.session.state,
+            generation: upload.session.generation,
+            path: upload.session.path.clone(),
+            status: show::upload(upload),
+        }
+    }
 }
 
 /// The cluster for a new session; none where there already is a session for the key and no cluster can be chosen.
@@ -119,30 +160,30 @@ fn details(tables: &rusqlite::Connection, user: UserId, id: UploadId) -> Result<
 
 fn present(
     call: &Call,
-    upload: Upload,
+    found: Found,
     cluster: &Cluster,
+    user: UserId,
     size_max: u64,
 ) -> Result<wire::UploadSession, RpcError> {
     let context = &call.context;
-    let session = &upload.session;
     let lifetime = context.config.timings.upload_ticket_lifetime;
     let purpose = Purpose::Upload(ticket::v1::Upload {
-        upload_id: session.id.get(),
+        upload_id: found.status.upload_id,
         cluster_id: cluster.id.bytes().to_vec().into(),
         chunk_bytes: CHUNK_BYTES_MAX,
         size_max,
-        path_hint: hint(&session.path),
+        path_hint: hint(&found.path),
     });
-    let ticket = match session.state {
+    let ticket = match found.state {
         // With a published upload's ticket the cluster can still be asked how it ended.
         State::Open | State::Published => {
             context
                 .keyring
-                .sign(context.now(), lifetime.get(), session.user, purpose)?
+                .sign(context.now(), lifetime.get(), user, purpose)?
         }
         State::Refused | State::Aborted => Vec::new(),
     };
-    if session.generation != cluster.generation && session.state == State::Open {
+    if found.generation != cluster.generation && found.state == State::Open {
         return Err(RpcError::new(
             Kind::Conflict,
             "E_GENERATION",
@@ -151,12 +192,12 @@ fn present(
         .hint("abort the upload and begin a new one"));
     }
     Ok(wire::UploadSession {
-        upload_id: session.id.get(),
+        upload_id: found.status.upload_id,
         cluster: Some(show::cluster(cluster, &context.board)),
         ticket: ticket.into(),
         ticket_expires_in_millis: lifetime.as_millis(),
         chunk_bytes: CHUNK_BYTES_MAX,
-        status: Some(show::upload(upload)),
+        status: Some(found.status),
     })
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn handle(
     let id = ClusterId::try_from(request.cluster_id.as_ref())
         .map_err(|error| refused(Refusal::invalid("E_CLUSTER_ID", error.to_string())))?;
     let ours = context.leading()?;
-    let cluster = context.cluster(id).await?;
+    let cluster = context.registered(ours, id).await?;
     call.require_cluster(&cluster.name)?;
     context
         .board

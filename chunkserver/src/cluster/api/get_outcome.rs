@@ -27,7 +27,10 @@ pub(super) async fn get_outcome(
         .read_local(move |connection| uploads::find(connection, upload))
         .await?;
     match row.map(|row| row.state) {
-        Some(Upload::Sealed) => outcome::wait(&cluster, upload.version(), request.wait_millis).await,
+        Some(Upload::Sealed) => {
+            let decided = cluster.outcomes.wait(upload.version());
+            outcome::wait(&cluster, decided, upload.version(), request.wait_millis).await
+        }
         Some(Upload::Abandoned) => Ok(wire::SealReply {
             outcome: Some(wire::seal_reply::Outcome::Abandoned(wire::Abandoned {})),
         }),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use common::ids::VersionId;
 use common::lifecycle::Version;
+use common::time::WallTime;
 use proto::error::RpcError;
 use proto::files::v1 as wire;
 use proto::names::v1 as names;
@@ -15,34 +16,85 @@ use super::dispatch::busy;
 use crate::cluster::Cluster;
 use crate::cluster::background::publish;
 use crate::cluster::core::durability::{self, Spread};
+use crate::cluster::outcomes::Decision;
 use crate::cluster::store::manifests;
 use crate::cluster::store::versions::{self, VersionRow};
+use crate::cluster::unpublished::Sealed;
 use crate::config::SEAL_WAIT_MAX;
 
-/// Waits at most `wait_millis` for the outcome of the sealed version `version`.
+/// A version that was sealed by the request which asks for its outcome.
+pub(super) struct Content {
+    pub(super) sealed: Sealed,
+    pub(super) spread: Spread,
+}
+
+/// Waits at most `wait_millis` for `decided`, the outcome of a version that was sealed after it was registered: no
+/// query is needed.
+pub(super) async fn wait_for(
+    cluster: &Arc<Cluster>,
+    decided: Decision,
+    content: Content,
+    wait_millis: u32,
+) -> Result<wire::SealReply, RpcError> {
+    let version = content.sealed.version;
+    let Some(decided) = wait_decided(cluster, decided, wait_millis).await? else {
+        return Ok(find(cluster, version).await?.unwrap_or_else(pending));
+    };
+    if !decided.published {
+        return Ok(refusal(&decided));
+    }
+    let directory = cluster.directory().await?;
+    let holders = directory.holders();
+    let outcome = published(
+        cluster,
+        version,
+        content.sealed.modified,
+        &content.spread,
+        &holders,
+    );
+    Ok(wire::SealReply {
+        outcome: Some(outcome),
+    })
+}
+
+/// Waits at most `wait_millis` for the outcome of the sealed version `version`, of which `decided` may tell.
 pub(super) async fn wait(
     cluster: &Arc<Cluster>,
+    decided: Decision,
     version: VersionId,
     wait_millis: u32,
 ) -> Result<wire::SealReply, RpcError> {
-    let decided = cluster.outcomes.wait(version);
     if let Some(reply) = find(cluster, version).await? {
         return Ok(reply);
     }
-    let wait = Duration::from_millis(wait_millis.into()).min(SEAL_WAIT_MAX);
-    if !wait.is_zero() {
-        let place = cluster.waiting.try_acquire();
-        let _place = place.map_err(|_| busy("too many seals wait for their outcome at this node"))?;
-        if let Some(Ok(decided)) = cluster.clock.timeout(wait, decided).await {
-            return told(cluster, version, &decided).await;
-        }
-        if let Some(reply) = find(cluster, version).await? {
-            return Ok(reply);
-        }
+    match wait_decided(cluster, decided, wait_millis).await? {
+        Some(decided) => told(cluster, version, &decided).await,
+        None => Ok(find(cluster, version).await?.unwrap_or_else(pending)),
     }
-    Ok(wire::SealReply {
+}
+
+async fn wait_decided(
+    cluster: &Cluster,
+    decided: Decision,
+    wait_millis: u32,
+) -> Result<Option<PublishOutcome>, RpcError> {
+    let wait = Duration::from_millis(wait_millis.into()).min(SEAL_WAIT_MAX);
+    if wait.is_zero() {
+        return Ok(None);
+    }
+    let place = cluster.waiting.try_acquire();
+    let _place = place.map_err(|_| busy("too many seals wait for their outcome at this node"))?;
+    Ok(cluster.clock.timeout(wait, decided).await.and_then(Result::ok))
+}
+
+fn pending() -> wire::SealReply {
+    wire::SealReply {
         outcome: Some(wire::seal_reply::Outcome::Pending(wire::Pending {})),
-    })
+    }
+}
+
+fn refusal(decided: &PublishOutcome) -> wire::SealReply {
+    refused(publish::refusal_code(decided), decided.refused_message.clone())
 }
 
 /// The reply where the names layer has decided and the log here may not say so yet.
@@ -52,10 +104,7 @@ async fn told(
     decided: &PublishOutcome,
 ) -> Result<wire::SealReply, RpcError> {
     if !decided.published {
-        return Ok(refused(
-            publish::refusal_code(decided),
-            decided.refused_message.clone(),
-        ));
+        return Ok(refusal(decided));
     }
     match load(cluster, version, true).await? {
         Some((row, spread)) => publication(cluster, &row, spread).await,
@@ -125,13 +174,20 @@ async fn publication(
         *by_node.entry(nodes.collect()).or_default() += chunks;
     }
     Ok(wire::SealReply {
-        outcome: Some(published(cluster, row, &by_node, &directory.holders())),
+        outcome: Some(published(
+            cluster,
+            row.version,
+            row.modified,
+            &by_node,
+            &directory.holders(),
+        )),
     })
 }
 
 fn published(
     cluster: &Cluster,
-    row: &VersionRow,
+    version: VersionId,
+    modified: WallTime,
     spread: &Spread,
     holders: &BTreeMap<common::ids::NodeId, durability::Holder>,
 ) -> wire::seal_reply::Outcome {
@@ -147,8 +203,8 @@ fn published(
         })
     });
     wire::seal_reply::Outcome::Published(wire::Published {
-        version: row.version.get(),
-        modified_wall_millis: row.modified.as_millis(),
+        version: version.get(),
+        modified_wall_millis: modified.as_millis(),
         durability: Some(names::Durability {
             copies: least.copies,
             reduced: cluster.is_reduced(),

@@ -18,7 +18,7 @@ use crate::cluster::core::placement::{self, Candidate, Copies, Place, Refusal};
 use crate::cluster::directory::Directory;
 use crate::cluster::leadership::{Leadership, OpenUpload};
 use crate::cluster::store::Reply;
-use crate::cluster::store::uploads::{self, Opened};
+use crate::cluster::store::uploads::Opened;
 use crate::config::Durability;
 
 /// Chunks in one request.
@@ -83,23 +83,16 @@ impl Cluster {
         if let Some(open) = leadership.open_upload(upload) {
             return check_chunk_bytes(open, upload, chunk_bytes);
         }
-        let known = self
-            .read_local(move |connection| uploads::find(connection, upload))
-            .await?;
-        let row = match known {
-            Some(row) => row,
-            None => {
-                let command = cluster_log::v1::OpenUpload {
-                    upload_id: upload.get(),
-                    chunk_bytes,
-                    open_max: self.config.limits.uploads_open_max,
-                };
-                let command = cluster_log::v1::command::Command::OpenUpload(command);
-                match self.commit(leadership.epoch, command).await? {
-                    Reply::Opened(Opened::Open(row) | Opened::Ended(row)) => row,
-                    _ => return Err(super::dispatch::busy("too many uploads are open in this cluster")),
-                }
-            }
+        // The commit finds an upload that an earlier leader opened.
+        let command = cluster_log::v1::OpenUpload {
+            upload_id: upload.get(),
+            chunk_bytes,
+            open_max: self.config.limits.uploads_open_max,
+        };
+        let command = cluster_log::v1::command::Command::OpenUpload(command);
+        let row = match self.commit(leadership.epoch, command).await? {
+            Reply::Opened(Opened::Open(row) | Opened::Ended(row)) => row,
+            _ => return Err(super::dispatch::busy("too many uploads are open in this cluster")),
         };
         if !row.state.may_be_written() {
             let message = format!("upload {upload} has ended: it is {}", row.state);

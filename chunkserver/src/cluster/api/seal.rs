@@ -8,6 +8,7 @@ use std::sync::Arc;
 use common::error::Kind;
 use common::ids::{Digest, DiskId, NodeId, UploadId};
 use common::lifecycle::Upload;
+use common::time::WallTime;
 use prost::Message;
 use proto::bulk::receipt::Receipt;
 use proto::cluster_log::v1 as log;
@@ -16,12 +17,14 @@ use proto::files::v1 as wire;
 use proto::ticket::v1::Upload as UploadTicket;
 use proto::{CHUNKS_PER_VERSION_MAX, CONTROL_MESSAGE_BYTES_MAX};
 
-use super::outcome;
+use super::outcome::{self, Content};
 use crate::cluster::Cluster;
+use crate::cluster::core::durability::Spread;
 use crate::cluster::core::seal::{self as core, Claim, Terms, Verdict};
 use crate::cluster::leadership::{Leadership, OpenUpload};
 use crate::cluster::store::seal::Sealed;
 use crate::cluster::store::{Reply, uploads};
+use crate::cluster::unpublished;
 use crate::config::Durability;
 
 /// Seals of up to so many chunks are judged where they arrive.
@@ -45,6 +48,8 @@ pub(super) async fn seal(
             .await?
             .map(|row| row.state),
     };
+    // Before the seal is committed, so that no outcome passes by unheard.
+    let decided = cluster.outcomes.wait(upload.version());
     match known {
         Some(Upload::Sealed) => {}
         Some(Upload::Abandoned) => return Ok(abandoned()),
@@ -54,23 +59,35 @@ pub(super) async fn seal(
             let open = cluster
                 .open_upload(&leadership, upload, ticket.chunk_bytes)
                 .await?;
-            match seal_now(&cluster, &leadership, &ticket, open, request).await? {
-                Sealed::Now | Sealed::Before => {}
-                Sealed::Abandoned => {
+            let done = seal_now(&cluster, &leadership, &ticket, open, request).await?;
+            match done {
+                Done::Sealed(content) => {
+                    leadership.ended(upload);
+                    leadership.unpublished.add(content.sealed);
+                    return outcome::wait_for(&cluster, decided, content, wait_millis).await;
+                }
+                Done::Other(Sealed::Now | Sealed::Before) => {}
+                Done::Other(Sealed::Abandoned) => {
                     leadership.ended(upload);
                     return Ok(abandoned());
                 }
-                Sealed::NeedChunks(indices) => return Ok(need(indices)),
-                Sealed::Unknown | Sealed::Malformed => {
+                Done::Other(Sealed::NeedChunks(indices)) => return Ok(need(indices)),
+                Done::Other(Sealed::Unknown | Sealed::Malformed) => {
                     let message = format!("upload {upload} could not be sealed: the log knows it otherwise");
                     return Err(RpcError::new(Kind::Fatal, "E_SEAL", message));
                 }
             }
             leadership.ended(upload);
-            leadership.sealed.notify_one();
         }
     }
-    outcome::wait(&cluster, upload.version(), wait_millis).await
+    outcome::wait(&cluster, decided, upload.version(), wait_millis).await
+}
+
+/// What came of a seal.
+enum Done {
+    /// It is sealed by this request.
+    Sealed(Content),
+    Other(Sealed),
 }
 
 fn abandoned() -> wire::SealReply {
@@ -91,7 +108,7 @@ async fn seal_now(
     ticket: &UploadTicket,
     open: OpenUpload,
     request: wire::SealRequest,
-) -> Result<Sealed, RpcError> {
+) -> Result<Done, RpcError> {
     if request.receipts.len() > CHUNKS_PER_VERSION_MAX as usize {
         let message = format!("a version may have at most {CHUNKS_PER_VERSION_MAX} chunks");
         return Err(RpcError::new(Kind::Invalid, "E_TOO_MANY_CHUNKS", message));
@@ -125,20 +142,40 @@ async fn seal_now(
     };
     let command = match judged {
         Judged::Seal(command) => command,
-        Judged::NeedChunks(indices) => return Ok(Sealed::NeedChunks(indices)),
+        Judged::NeedChunks(indices) => return Ok(Done::Other(Sealed::NeedChunks(indices))),
     };
+    let content = content(&command)?;
     match cluster
         .commit(leadership.epoch, log::command::Command::Seal(command))
         .await?
     {
-        Reply::Sealed(sealed) => {
-            if sealed == Sealed::Now {
-                cluster.metrics.sealed.inc();
-            }
-            Ok(sealed)
+        Reply::Sealed(Sealed::Now) => {
+            cluster.metrics.sealed.inc();
+            Ok(Done::Sealed(content))
         }
-        _ => Ok(Sealed::Unknown),
+        Reply::Sealed(other) => Ok(Done::Other(other)),
+        _ => Ok(Done::Other(Sealed::Unknown)),
     }
+}
+
+/// What `command` fixes, as its outcome is told.
+fn content(command: &log::Seal) -> Result<Content, RpcError> {
+    let digest = Digest::try_from(command.digest.as_ref())
+        .map_err(|error| RpcError::new(Kind::Invalid, "E_INVALID", error.to_string()))?;
+    let mut spread = Spread::new();
+    for chunk in &command.chunks {
+        let nodes = chunk.copies.iter().map(|copy| NodeId::new(copy.node_id));
+        *spread.entry(nodes.collect()).or_default() += 1;
+    }
+    Ok(Content {
+        sealed: unpublished::Sealed {
+            version: UploadId::new(command.upload_id).version(),
+            size: command.size,
+            digest,
+            modified: WallTime::from_millis(command.modified_wall_millis),
+        },
+        spread,
+    })
 }
 
 enum Judged {

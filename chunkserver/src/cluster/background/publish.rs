@@ -1,18 +1,18 @@
 //! Publishes sealed versions: asks the names layer in batches, and commits what it decided.
 //!
 //! Invariants: a version is asked about until its outcome is committed here; no answer is ever taken for a refusal
-//! (P2, P4). One question is on its way at a time, and what is sealed meanwhile goes with the next. Whoever waits for
-//! an outcome is told when the names layer has answered, which has committed it; that it is committed here as well
-//! spares the next leader the question and can wait a moment for others to share the commit.
+//! (P2, P4), and no version is in two questions at a time. Whoever waits for an outcome is told when the names layer has
+//! answered, which has committed it; that it is committed here as well spares the next leader the question and can wait
+//! a moment for others to share the commit.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::error::Kind;
 use common::ids::{UploadId, VersionId};
 use common::retry::Schedule;
-use parking_lot::Mutex;
+use common::time::Moment;
+use futures::stream::{FuturesUnordered, StreamExt};
 use proto::cluster_log::v1 as log;
 use proto::error::RpcError;
 use proto::registry::v1 as wire;
@@ -21,16 +21,21 @@ use tokio::sync::mpsc;
 use crate::cluster::Cluster;
 use crate::cluster::leadership::Leadership;
 use crate::cluster::store::Reply;
-use crate::cluster::store::versions::{self, VersionRow};
+use crate::cluster::store::versions;
+use crate::cluster::unpublished::Sealed;
 
 /// Versions in one question.
-const BATCH_MAX: u32 = 1000;
+const BATCH_MAX: usize = 1000;
+/// Questions on their way at a time: what is sealed while one is must not wait for its answer.
+const QUESTIONS_MAX: usize = 4;
+/// Versions, and outcomes, that one look at the tables brings.
+const FOUND_MAX: u32 = 1000;
 /// Answered questions whose outcomes are not committed here yet.
 const UNRECORDED_MAX: usize = 16;
 /// How long answers are gathered for one commit.
 const GATHER: Duration = Duration::from_millis(20);
-/// How often to look when nothing was sealed.
-const IDLE_PERIOD: Duration = Duration::from_secs(1);
+/// How often the tables are looked at for what this leadership does not know of.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// The state's generation: founded once, never rebuilt.
 pub(crate) const GENERATION: u64 = 1;
 
@@ -41,9 +46,6 @@ const RETRY: Schedule = Schedule {
     tries_max: u32::MAX,
 };
 
-/// Versions that are being decided. Guards against asking twice at once.
-type UnderWay = Mutex<BTreeSet<VersionId>>;
-
 /// What one question brought.
 #[derive(Default)]
 struct Answered {
@@ -53,91 +55,116 @@ struct Answered {
 }
 
 pub(super) async fn run(cluster: Arc<Cluster>, leadership: Arc<Leadership>) {
-    let under_way = UnderWay::default();
     let (answered, unrecorded) = mpsc::channel(UNRECORDED_MAX);
     tokio::join!(
-        ask_all(&cluster, &leadership, &under_way, answered),
-        record_all(&cluster, &leadership, &under_way, unrecorded),
+        ask_all(&cluster, &leadership, answered),
+        record_all(&cluster, &leadership, unrecorded),
     );
 }
 
-async fn ask_all(
-    cluster: &Arc<Cluster>,
-    leadership: &Leadership,
-    under_way: &UnderWay,
-    answered: mpsc::Sender<Answered>,
-) {
+async fn ask_all(cluster: &Arc<Cluster>, leadership: &Leadership, answered: mpsc::Sender<Answered>) {
     let mut backoff = RETRY.start();
-    let mut idle = false;
+    let mut looked: Option<Moment> = None;
+    let mut questions = FuturesUnordered::new();
     loop {
-        match round(cluster, leadership, under_way, &answered, idle).await {
-            Ok(0) => {
-                backoff.reset();
-                idle = super::wait(&cluster.clock, IDLE_PERIOD, &leadership.sealed).await;
-                cluster.outcomes.sweep();
+        let now = cluster.clock.moment();
+        // An earlier leader's versions, and whatever else this one does not know of.
+        let look = looked.is_none_or(|looked| now.since(looked) >= LOOK_PERIOD);
+        if look {
+            looked = Some(now);
+            cluster.outcomes.sweep();
+            if let Err(error) = find_forgotten(cluster, leadership).await {
+                tracing::debug!(%error, "cannot look for what is to be published");
             }
-            Ok(_) => {
-                backoff.reset();
-                idle = false;
-            }
+        }
+        if questions.len() < QUESTIONS_MAX
+            && let Some(question) = next_question(leadership, look)
+        {
+            questions.push(question.ask(cluster, leadership, &answered));
+            continue;
+        }
+        let outcome = tokio::select! {
+            Some(outcome) = questions.next() => outcome,
+            _ = super::wait(&cluster.clock, LOOK_PERIOD, &leadership.unpublished.added) => continue,
+        };
+        match outcome {
+            Ok(()) => backoff.reset(),
             Err(error) => {
                 tracing::debug!(%error, "cannot publish now");
                 let wait = backoff.next(&cluster.random, error.retry_after);
-                cluster.clock.sleep(wait.unwrap_or(IDLE_PERIOD)).await;
+                cluster.clock.sleep(wait.unwrap_or(LOOK_PERIOD)).await;
             }
         }
     }
 }
 
-/// Asks about what is sealed and not yet asked about; returns how many that were.
-async fn round(
-    cluster: &Arc<Cluster>,
-    leadership: &Leadership,
-    under_way: &UnderWay,
-    answered: &mpsc::Sender<Answered>,
-    idle: bool,
-) -> Result<usize, RpcError> {
-    let batch = next_batch(cluster, under_way).await?;
-    let acknowledged = if batch.is_empty() && !idle {
-        Vec::new()
-    } else {
-        cluster
-            .read_local(|connection| versions::outcomes_unreported(connection, BATCH_MAX))
-            .await?
-    };
-    if batch.is_empty() && acknowledged.is_empty() {
-        return Ok(0);
+/// Finds in the tables what nobody has in hand.
+async fn find_forgotten(cluster: &Cluster, leadership: &Leadership) -> Result<(), RpcError> {
+    let (undecided, unreported) = cluster
+        .read_local(|connection| {
+            Ok((
+                versions::undecided(connection, VersionId::default(), FOUND_MAX)?,
+                versions::outcomes_unreported(connection, FOUND_MAX)?,
+            ))
+        })
+        .await?;
+    for row in undecided {
+        leadership.unpublished.add(row.into());
     }
-    // Waiting here, not after the answer, keeps the number of unrecorded answers bounded.
-    let Ok(place) = answered.reserve().await else {
-        return Ok(0);
+    leadership.unpublished.recorded(unreported);
+    Ok(())
+}
+
+/// What is sealed and not yet asked about. What is recorded is told along with it, and otherwise if it is `time`.
+fn next_question(leadership: &Leadership, time: bool) -> Option<Question> {
+    let list = &leadership.unpublished;
+    let batch = list.take(BATCH_MAX);
+    let acknowledged = match batch.is_empty() && !time {
+        true => Vec::new(),
+        false => list.take_recorded(BATCH_MAX),
     };
-    let asked: Vec<VersionId> = batch.iter().map(|row| row.version).collect();
-    under_way.lock().extend(&asked);
-    match ask(cluster, leadership, &batch, &acknowledged).await {
-        Ok(outcomes) => {
-            for outcome in &outcomes {
-                cluster.outcomes.decided(outcome);
+    let empty = batch.is_empty() && acknowledged.is_empty();
+    (!empty).then_some(Question { batch, acknowledged })
+}
+
+/// Versions to ask about, and recorded outcomes to tell of.
+struct Question {
+    batch: Vec<Sealed>,
+    acknowledged: Vec<VersionId>,
+}
+
+impl Question {
+    async fn ask(
+        self,
+        cluster: &Arc<Cluster>,
+        leadership: &Leadership,
+        answered: &mpsc::Sender<Answered>,
+    ) -> Result<(), RpcError> {
+        // Waiting here, not after the answer, keeps the number of unrecorded answers bounded.
+        let Ok(place) = answered.reserve().await else {
+            return Ok(());
+        };
+        match ask(cluster, leadership, &self.batch, &self.acknowledged).await {
+            Ok(outcomes) => {
+                for outcome in &outcomes {
+                    cluster.outcomes.decided(outcome);
+                }
+                place.send(Answered {
+                    outcomes,
+                    acknowledged: self.acknowledged,
+                });
+                Ok(())
             }
-            place.send(Answered {
-                outcomes,
-                acknowledged,
-            });
-            Ok(asked.len())
-        }
-        Err(error) => {
-            release(under_way, &asked);
-            Err(error)
+            Err(error) => {
+                leadership.unpublished.recorded(self.acknowledged);
+                leadership.unpublished.put_back(self.batch);
+                Err(error)
+            }
         }
     }
 }
 
-async fn record_all(
-    cluster: &Cluster,
-    leadership: &Leadership,
-    under_way: &UnderWay,
-    mut unrecorded: mpsc::Receiver<Answered>,
-) {
+async fn record_all(cluster: &Cluster, leadership: &Leadership, mut unrecorded: mpsc::Receiver<Answered>) {
     while let Some(mut answered) = unrecorded.recv().await {
         cluster.clock.sleep(GATHER).await;
         while let Ok(more) = unrecorded.try_recv() {
@@ -145,16 +172,18 @@ async fn record_all(
             answered.acknowledged.extend(more.acknowledged);
         }
         let outcomes = answered.outcomes.clone();
+        let versions: Vec<VersionId> = outcomes.iter().map(version_of).collect();
         match record(cluster, leadership, answered).await {
-            // Again, for those who came between the answer and the commit.
-            Ok(()) => outcomes
-                .iter()
-                .for_each(|outcome| cluster.outcomes.decided(outcome)),
+            Ok(()) => {
+                leadership.unpublished.recorded(versions.iter().copied());
+                // Again, for those who came between the answer and the commit.
+                outcomes
+                    .iter()
+                    .for_each(|outcome| cluster.outcomes.decided(outcome));
+            }
             Err(error) => tracing::warn!(%error, "outcomes are known but not recorded yet"),
         }
-        let versions: Vec<VersionId> = outcomes.iter().map(version_of).collect();
-        release(under_way, &versions);
-        leadership.sealed.notify_one();
+        leadership.unpublished.settled(versions);
     }
 }
 
@@ -163,28 +192,10 @@ pub(crate) fn version_of(outcome: &wire::PublishOutcome) -> VersionId {
     UploadId::new(outcome.upload_id).version()
 }
 
-fn release(under_way: &UnderWay, versions: &[VersionId]) {
-    let mut set = under_way.lock();
-    for version in versions {
-        set.remove(version);
-    }
-}
-
-async fn next_batch(cluster: &Cluster, under_way: &UnderWay) -> Result<Vec<VersionRow>, RpcError> {
-    let busy = under_way.lock().clone();
-    let limit = BATCH_MAX + u32::try_from(busy.len()).unwrap_or(u32::MAX - BATCH_MAX);
-    let mut rows = cluster
-        .read_local(move |connection| versions::undecided(connection, VersionId::default(), limit))
-        .await?;
-    rows.retain(|row| !busy.contains(&row.version));
-    rows.truncate(BATCH_MAX as usize);
-    Ok(rows)
-}
-
 async fn ask(
     cluster: &Cluster,
     leadership: &Leadership,
-    batch: &[VersionRow],
+    batch: &[Sealed],
     acknowledged: &[VersionId],
 ) -> Result<Vec<wire::PublishOutcome>, RpcError> {
     let begun = cluster.clock.moment();
