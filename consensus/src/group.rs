@@ -108,6 +108,7 @@ impl<M: Machine> Group<M> {
             identity: started.peers.identity.clone(),
             health: started.health.clone(),
             timings: settings.timings,
+            renewed: tokio::sync::Notify::new(),
         });
         let ledger = Ledger {
             raft: started.raft.clone(),
@@ -205,7 +206,11 @@ impl<M: Machine> Group<M> {
         self.put(epoch, &command).await
     }
 
-    fn check_space(&self) -> Result<(), Error> {
+    /// Whether [`Group::propose`] would take anything now, as far as the disk is concerned.
+    ///
+    /// # Errors
+    /// [`Error::Full`].
+    pub fn check_space(&self) -> Result<(), Error> {
         if self.inner.nearly_full.load(Ordering::Relaxed) {
             return Err(Error::Full {
                 path: self.inner.settings.directory.clone(),
@@ -304,6 +309,14 @@ impl<M: Machine> Group<M> {
     /// [`GroupStatus::epoch`] alone, cheap enough for every request.
     pub fn epoch(&self) -> Option<Epoch> {
         self.inner.ledger.roster.epoch()
+    }
+
+    /// Ends the epoch, if this member leads, and begins another: for a tier whose own part of the leadership broke, and
+    /// which must not go on under the epoch it has used.
+    pub fn begin_again(&self) {
+        let roster = &self.inner.ledger.roster;
+        roster.timekeeper.end();
+        roster.renewed.notify_one();
     }
 
     /// The member that leads, as far as is known here; `None` while nobody does, or if it is this one.

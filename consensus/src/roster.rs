@@ -24,6 +24,8 @@ pub(crate) struct Roster {
     pub(crate) identity: Identity,
     pub(crate) health: Health,
     pub(crate) timings: Timings,
+    /// Our leadership has to begin again.
+    pub(crate) renewed: tokio::sync::Notify,
 }
 
 impl Roster {

@@ -297,3 +297,19 @@ async fn status_and_applying_never_wait_for_each_other() {
         .unwrap();
     over.store(true, Ordering::Relaxed);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leadership_begins_again_under_another_epoch() {
+    let (_installation, nodes) = cluster(3, |_| {}).await;
+    let group = nodes[leader(&nodes).await].group();
+    let old = group.epoch().unwrap();
+    group.propose_in(old, set("k")).await.unwrap();
+    group.begin_again();
+    eventually("it leads again", || {
+        group.epoch().is_some_and(|epoch| epoch > old)
+    })
+    .await;
+    let stale = group.propose_in(old, set("k")).await.unwrap_err();
+    assert!(matches!(stale, Error::Stale { .. }), "{stale:?}");
+    group.propose_in(group.epoch().unwrap(), set("k")).await.unwrap();
+}

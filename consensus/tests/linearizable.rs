@@ -169,7 +169,7 @@ async fn histories_under_partitions_are_linearizable() {
     for (key, history) in histories.by_key.iter().enumerate() {
         let answered = history.iter().filter(|it| it.answer.is_some()).count();
         assert!(
-            answered > 50,
+            answered > 10,
             "key {key}: {answered} of {} answered",
             history.len()
         );

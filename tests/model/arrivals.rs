@@ -71,6 +71,32 @@ impl Protocol {
     /// The leader answers from its log, or decides on an entry. It believes nothing else.
     fn receive_at_leader(&self, state: &mut State, message: Message) {
         match message {
+            Message::Plan(chunk) if chunk.numbered_by().is_some() => {
+                let row = state.cluster.uploads.get(&chunk.upload);
+                let planned = match row {
+                    Some(row) => row.upload.may_be_written() && row.numbered_by == chunk.numbered_by(),
+                    // The number is the leader's own to give.
+                    None => chunk.numbered_by() == Some(state.leader.epoch),
+                };
+                if planned {
+                    if row.is_none() {
+                        state.leader.opened.insert(chunk.upload);
+                    }
+                    state.net.insert(Message::Bytes(chunk));
+                }
+            }
+            Message::Seal(number, [Some(chunk), None]) if chunk.numbered_by().is_some() => {
+                let opened = state.leader.opened.contains(&number);
+                let own = opened.then_some(state.leader.epoch);
+                let old = chunk.numbered_by();
+                let number_of_it = match self.broken {
+                    Some(Broken::SealUnderAnOldNumber) => old,
+                    _ => own,
+                };
+                if state.cluster.seal_small(number, chunk, number_of_it) {
+                    state.leader.opened.remove(&number);
+                }
+            }
             Message::Plan(chunk) => {
                 let planned = state.cluster.plan(chunk);
                 if planned {

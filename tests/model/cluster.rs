@@ -42,8 +42,46 @@ impl ClusterLog {
             upload: Upload::Open,
             version: None,
             manifest: Manifest::default(),
+            numbered_by: None,
         };
         self.uploads.entry(number).or_insert(open)
+    }
+
+    /// `Open(upload)` of a small file, under the number that the leadership of `epoch` gave it. What is recorded stays.
+    pub(crate) fn record(&mut self, number: Number, epoch: u8) {
+        if !self.uploads.contains_key(&number) {
+            self.row(number).numbered_by = Some(epoch);
+        }
+    }
+
+    /// `Seal(upload, chunk)` of a small file, recorded now under the number that the leadership of `epoch` gave it if it
+    /// has no row yet. The chunk's row is made with it. False where the chunk carries another number.
+    pub(crate) fn seal_small(&mut self, number: Number, chunk: ChunkId, epoch: Option<u8>) -> bool {
+        let row = self.uploads.get(&number);
+        let known = row.map_or(epoch, |row| row.numbered_by);
+        let ended = row.is_some_and(|row| !row.upload.may_be_written());
+        if ended || known.is_none() || known != chunk.numbered_by() {
+            return ended;
+        }
+        let row = self.row(number);
+        row.numbered_by = known;
+        if let Ok(sealed) = row.upload.next(UploadEvent::Seal) {
+            row.upload = sealed;
+            row.version = Some(Version::Sealed);
+            row.manifest = [Some(chunk), None];
+            self.chunks.insert(chunk, Chunk::Live);
+        }
+        true
+    }
+
+    /// Is a lone chunk that some disk holds dead for all that this log knows? Its upload may still be known to the
+    /// leader alone.
+    pub(crate) fn has_no_use_for(&self, chunk: ChunkId) -> bool {
+        let in_flight = self
+            .uploads
+            .get(&chunk.upload)
+            .is_some_and(|row| row.upload.may_be_written() && row.numbered_by == chunk.numbered_by());
+        chunk.numbered_by().is_some() && !self.chunks.contains_key(&chunk) && !in_flight
     }
 
     /// `Open(upload)`, and a chunk planned for it. False where the upload is no longer open.
@@ -66,6 +104,7 @@ impl ClusterLog {
                     upload: sealed,
                     version: Some(Version::Sealed),
                     manifest,
+                    numbered_by: None,
                 };
                 Sealing::Sealed
             }

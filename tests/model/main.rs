@@ -14,10 +14,11 @@
 //! * **Names log** (supernodes): `OpenUpload` by key, `AbortUpload`, `Publish` with conditions that may fail,
 //!   delete into the trash, restore, expiry with an outbox row, outcomes kept until acknowledged, sessions
 //!   forgotten.
-//! * **Cluster log**: `Open`, `Seal`, `Abandon`, `Outcome`, `Release`, `Reclaim`, `Mark`, `Doom`, `Dropped`.
+//! * **Cluster log**: `Open` (also of a small file, which its leader alone may know until its seal records it), `Seal`, `Abandon`, `Outcome`, `Release`, `Reclaim`, `Mark`, `Doom`, `Dropped`.
 //! * **Leader**: decides on what the log says at one time and commits at a later one, or dies in between; the
-//!   next leader has the log and nothing else. (Deaths add no new durable states here, which is as it should be:
-//!   what a leader remembers is a hint, and a hint may as well be late.)
+//!   next leader has the log and nothing else. What a leader remembers is a hint, and a hint may as well be late; but for
+//!   the small files that it alone knows, whose numbers end with it. It also judges what disks hold and its log does
+//!   not name.
 //! * **Client**: plans, writes, seals, sends a doomed chunk again, retries under its key, gives up, falls silent
 //!   at any point. One writes a new file, one updates a file that someone else deletes meanwhile and shares a
 //!   chunk with it.
@@ -74,6 +75,16 @@ fn new_file() -> Protocol {
     }
 }
 
+/// A new file that only its leader knows until it is sealed, on two nodes, under a death of the leader.
+fn small_file() -> Protocol {
+    Protocol {
+        writes: Writes::SmallFile,
+        crashes_max: 1,
+        restores_max: 0,
+        ..new_file()
+    }
+}
+
 /// An update that shares a chunk with a version which someone deletes meanwhile.
 fn update() -> Protocol {
     Protocol {
@@ -118,6 +129,29 @@ fn is_noticed(scenario: Protocol, broken: Broken, property: &'static str) {
 #[test]
 fn a_new_file_is_safe_and_comes_to_rest() {
     holds(new_file(), 10_000);
+}
+
+#[test]
+fn a_small_file_is_safe_and_comes_to_rest() {
+    holds(small_file(), 10_000);
+}
+
+#[test]
+fn what_the_leader_alone_knows_is_not_dead() {
+    is_noticed(
+        small_file(),
+        Broken::UnrecordedIsDead,
+        properties::READERS_FIND_CHUNKS,
+    );
+}
+
+#[test]
+fn a_number_ends_with_the_leader_that_alone_knew_it() {
+    is_noticed(
+        small_file(),
+        Broken::SealUnderAnOldNumber,
+        properties::READERS_FIND_CHUNKS,
+    );
 }
 
 #[test]

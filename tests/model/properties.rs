@@ -136,9 +136,16 @@ fn newest_row(state: &State) -> Option<&UploadRow> {
     newest(state).and_then(|(number, _)| state.cluster.uploads.get(&number))
 }
 
+/// Its own chunk has gone: dropped by the log's order or, where no log ever knew it, from the disks.
 fn newest_is_dropped(state: &State) -> bool {
     newest(state).is_some_and(|(upload, _)| {
-        state.cluster.chunks.get(&ChunkId { upload, slot: 0 }) == Some(&Chunk::Dropped)
+        let own = |chunk: &ChunkId| chunk.upload == upload && chunk.slot != 1;
+        let dropped = |(chunk, life): (&ChunkId, &Chunk)| own(chunk) && *life == Chunk::Dropped;
+        let on_disks = |disk: &Disk| {
+            let mut held = disk.iter().filter(|(chunk, _)| own(chunk));
+            held.any(|(chunk, replica)| chunk.numbered_by().is_some() && *replica == Replica::Tombstoned)
+        };
+        state.cluster.chunks.iter().any(dropped) || state.disks.iter().all(on_disks)
     })
 }
 

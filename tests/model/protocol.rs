@@ -23,6 +23,8 @@ use crate::state::{
 pub(crate) enum Writes {
     /// A new file.
     NewFile,
+    /// A new file that is recorded by its seal, unless it lasts.
+    SmallFile,
     /// An update of a file that is there: the seal names the one chunk of version 0 besides its own.
     Update,
 }
@@ -80,6 +82,7 @@ impl Model for Protocol {
             key: CLIENT_KEY,
             base,
             upload: None,
+            small: self.writes == Writes::SmallFile,
             sends_base_again: false,
             told: None,
         });
@@ -126,6 +129,7 @@ fn publish_base(state: &mut State) {
             upload,
             version,
             manifest: [Some(chunk), None],
+            numbered_by: None,
         },
     );
     state.cluster.chunks.insert(chunk, Chunk::Live);
@@ -198,12 +202,13 @@ impl Protocol {
             }
             Action::Commit(proposal) => {
                 state.leader.proposals.remove(&proposal);
-                self.apply(&mut state.cluster, proposal);
+                let epoch = state.leader.epoch;
+                self.apply(&mut state.cluster, proposal, epoch);
             }
             Action::LeaderCrash => {
                 state.leader = Leader {
                     epoch: state.leader.epoch + 1,
-                    proposals: [].into(),
+                    ..Leader::default()
                 };
             }
             Action::AbortSilentSession(number) => {
@@ -216,8 +221,9 @@ impl Protocol {
         }
     }
 
-    fn apply(&self, cluster: &mut ClusterLog, proposal: Proposal) {
+    fn apply(&self, cluster: &mut ClusterLog, proposal: Proposal, epoch: u8) {
         match proposal {
+            Proposal::Open(number) => cluster.record(number, epoch),
             Proposal::Abandon(number) => cluster.abandon(number, self.broken),
             Proposal::Outcome(number, outcome) => cluster.outcome(number, outcome),
             Proposal::Release(number) => cluster.release(number),

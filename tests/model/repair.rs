@@ -12,7 +12,7 @@ use common::lifecycle::{Chunk, Session, Upload, Version};
 use stateright::Model;
 
 use crate::protocol::Protocol;
-use crate::state::{Leader, Number, State};
+use crate::state::{ChunkId, Leader, Number, State};
 
 /// More steps than any run of the loops takes; a run that takes more does not come to rest.
 const STEPS_MAX: usize = 500;
@@ -86,5 +86,11 @@ fn is_at_rest(state: &State) -> bool {
         Chunk::Marked | Chunk::Doomed => false,
         Chunk::Dropped => true,
     });
-    sessions && uploads && chunks
+    let unknown =
+        |chunk: &ChunkId| chunk.numbered_by().is_some() && !state.cluster.chunks.contains_key(chunk);
+    let disks = state.disks.iter().all(|disk| {
+        let mut held = disk.iter().filter(|(_, replica)| replica.counts());
+        held.all(|(chunk, _)| !unknown(chunk))
+    });
+    sessions && uploads && chunks && disks
 }

@@ -8,7 +8,7 @@ use common::lifecycle::{Chunk, Replica, Session, Upload, Version};
 
 use crate::protocol::Protocol;
 use crate::rules::Broken;
-use crate::state::{ChunkId, Disk, Message, Outcome, Proposal, State};
+use crate::state::{ChunkId, Disk, Message, Number, Outcome, Proposal, State};
 
 impl Protocol {
     /// Lets every role act on the state as it is.
@@ -49,10 +49,28 @@ impl Protocol {
         for (chunk, _) in state.cluster.chunks.iter().filter(|(_, life)| to_drop(**life)) {
             sent.extend((0..self.nodes).map(|node| Message::Drop(node, *chunk)));
         }
+        self.leader_judges_inventories(state, sent);
+    }
+
+    /// What a disk holds and neither the log nor the leader's own memory has a use for goes.
+    fn leader_judges_inventories(&self, state: &State, sent: &mut Vec<Message>) {
+        let in_flight = |chunk: &ChunkId| {
+            let here = chunk.numbered_by() == Some(state.leader.epoch);
+            here && state.leader.opened.contains(&chunk.upload)
+                && self.broken != Some(Broken::UnrecordedIsDead)
+        };
+        for (node, disk) in state.disks.iter().enumerate() {
+            let held = disk.iter().filter(|(_, replica)| replica.counts());
+            let dead = held.filter(|(chunk, _)| state.cluster.has_no_use_for(**chunk) && !in_flight(chunk));
+            sent.extend(dead.map(|(chunk, _)| Message::Drop(node, *chunk)));
+        }
     }
 
     /// The leader decides, on what its log says now, what is to be abandoned and reclaimed.
     fn leader_decides(&self, state: &State, decided: &mut Vec<Proposal>) {
+        let unrecorded = |number: &&Number| !state.cluster.uploads.contains_key(*number);
+        let lasting = state.leader.opened.iter().filter(unrecorded);
+        decided.extend(lasting.map(|number| Proposal::Open(*number)));
         for (number, row) in &state.cluster.uploads {
             let sealed = row.version == Some(Version::Sealed);
             if row.upload.may_be_written() || (sealed && self.broken == Some(Broken::AbandonAfterSeal)) {
@@ -88,6 +106,10 @@ impl Protocol {
 fn client_sends(state: &State, sent: &mut Vec<Message>) {
     for client in state.clients.iter().filter(|client| client.told.is_none()) {
         let Some(number) = client.upload else { continue };
+        if client.small {
+            send_small(state, number, sent);
+            continue;
+        }
         let own = |slot| ChunkId { upload: number, slot };
         let base = client.base.map(|upload| ChunkId { upload, slot: 0 });
         let again = client.base.filter(|_| client.sends_base_again).map(|_| own(1));
@@ -97,6 +119,19 @@ fn client_sends(state: &State, sent: &mut Vec<Message>) {
         let stored = |id| move |disk: &Disk| disk.get(&id).copied().is_some_and(Replica::counts);
         if written.all(|id| state.disks.iter().all(stored(id))) {
             sent.push(Message::Seal(number, [Some(own(0)), again.or(base)]));
+        }
+    }
+}
+
+/// A client with a small file: it asks whoever leads for a number, and seals with whatever it once wrote.
+fn send_small(state: &State, number: Number, sent: &mut Vec<Message>) {
+    sent.push(Message::AbortUpload(number));
+    for epoch in 0..=state.leader.epoch {
+        let chunk = ChunkId::lone(number, epoch);
+        sent.push(Message::Plan(chunk));
+        let counts = |disk: &Disk| disk.get(&chunk).copied().is_some_and(Replica::counts);
+        if state.disks.iter().all(counts) {
+            sent.push(Message::Seal(number, [Some(chunk), None]));
         }
     }
 }

@@ -28,4 +28,9 @@ pub(crate) enum Broken {
     DroppedWithoutTombstones,
     /// The names layer sends a release once, and does not wait for the acknowledgement.
     ReleaseSentOnce,
+    /// The leader takes what it finds on a disk and not in its log for dead, without a look at the uploads that it alone
+    /// knows.
+    UnrecordedIsDead,
+    /// A seal records an upload under a number that an earlier leadership gave out.
+    SealUnderAnOldNumber,
 }

@@ -14,11 +14,30 @@ pub(crate) const CLIENT_KEY: Key = 1;
 /// comes of it share this number.
 pub(crate) type Number = usize;
 
-/// A chunk: the upload that wrote it, and its place among what that upload wrote.
+/// A chunk: the upload that wrote it, and its place among what that upload wrote. The chunk of a small file has a slot
+/// for each leadership under whose number it may be written ([`ChunkId::lone`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ChunkId {
     pub(crate) upload: Number,
     pub(crate) slot: u8,
+}
+
+/// The first slot of lone chunks.
+const LONE: u8 = 2;
+
+impl ChunkId {
+    /// The chunk of a small file, written under the number that the leadership of `epoch` gave the upload.
+    pub(crate) const fn lone(upload: Number, epoch: u8) -> Self {
+        Self {
+            upload,
+            slot: LONE + epoch,
+        }
+    }
+
+    /// The leadership whose number a lone chunk carries.
+    pub(crate) const fn numbered_by(self) -> Option<u8> {
+        self.slot.checked_sub(LONE)
+    }
 }
 
 /// The chunks that a version consists of: at most two of them here.
@@ -75,6 +94,8 @@ pub(crate) struct UploadRow {
     /// Present once sealed.
     pub(crate) version: Option<Version>,
     pub(crate) manifest: Manifest,
+    /// Of a small file: the leadership that gave the number under which it is recorded.
+    pub(crate) numbered_by: Option<u8>,
 }
 
 /// One node's disk: what was never written has no entry.
@@ -87,11 +108,15 @@ pub(crate) struct Leader {
     /// Decided on what the log said at some time, and not yet committed. A proposal of an earlier epoch is never
     /// committed, which is why a crash empties this.
     pub(crate) proposals: BTreeSet<Proposal>,
+    /// Small files to which this leadership gave a number. The log knows them when they are recorded or sealed.
+    pub(crate) opened: BTreeSet<Number>,
 }
 
 /// An entry of the cluster log on which the leader decides. (`Open` and `Seal` are decided by a client's message.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Proposal {
+    /// Of a small file that lasts.
+    Open(Number),
     Abandon(Number),
     Outcome(Number, Outcome),
     Release(Number),
@@ -124,6 +149,8 @@ pub(crate) struct Client {
     pub(crate) base: Option<Number>,
     /// The session it was told of.
     pub(crate) upload: Option<Number>,
+    /// It writes a small file, which its leader alone may know until it is sealed.
+    pub(crate) small: bool,
     /// It was told that the base's chunk is doomed, and sends that chunk itself.
     pub(crate) sends_base_again: bool,
     /// What it has told its user. Nothing told is "outcome unknown".

@@ -18,7 +18,7 @@ impl Cluster {
     pub(crate) async fn commit(&self, epoch: Epoch, command: C) -> Result<Reply, RpcError> {
         let arrows = arrows(&command);
         pass(&arrows, "before");
-        let brings_data = matches!(command, C::OpenUpload(_) | C::Seal(_));
+        let brings_data = matches!(command, C::ReserveNumbers(_) | C::OpenUpload(_) | C::Seal(_));
         let command = wire::Command {
             command: Some(command),
         };
@@ -72,6 +72,7 @@ fn arrows(command: &C) -> Vec<&'static str> {
         | C::AbandonsReported(_)
         | C::RotateKeys(_)
         | C::ForgetUploads(_)
+        | C::ReserveNumbers(_)
         | C::SetReclaim(_) => Vec::new(),
     }
 }

@@ -5,10 +5,11 @@
 //! leader, and the leader counts.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::ids::{AttemptId, DiskId, Epoch, NodeId, UploadId, UploadNumber};
+use common::ids::{AttemptId, DiskId, Epoch, NodeId, UploadId};
 use common::shutdown::Shutdown;
 use common::time::Moment;
 use parking_lot::{Mutex, RwLock};
@@ -18,6 +19,7 @@ use tokio::sync::Notify;
 use super::core::placement::Candidate;
 use super::core::presence::Heard;
 use super::directory::{Directory, domain};
+use super::open_uploads::OpenUploads;
 use super::unpublished::Unpublished;
 
 /// One epoch of this process's leadership.
@@ -32,18 +34,10 @@ pub(crate) struct Leadership {
     attempts: AtomicU64,
     /// Guards what each node last said.
     nodes: Mutex<BTreeMap<NodeId, Said>>,
-    /// Guards the uploads known to be open, so that planning a chunk needs no query.
-    uploads: Mutex<BTreeMap<UploadId, OpenUpload>>,
+    pub(crate) uploads: OpenUploads,
+    /// Upload numbers that are reserved and not given out.
+    pub(crate) numbers: tokio::sync::Mutex<Range<u64>>,
     keys: RwLock<Arc<DataPlaneKeys>>,
-}
-
-/// An upload known to be open.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct OpenUpload {
-    pub(crate) number: UploadNumber,
-    pub(crate) chunk_bytes: u64,
-    /// Heard since the last commit of who was heard.
-    touched: bool,
 }
 
 /// What a node last said of itself.
@@ -89,7 +83,14 @@ impl Said {
 }
 
 impl Leadership {
-    pub(crate) fn new(epoch: Epoch, since: Moment, over: Shutdown, keys: DataPlaneKeys) -> Self {
+    /// For an epoch that begins when the tables have rows of uploads up to `rows_up_to`.
+    pub(crate) fn new(
+        epoch: Epoch,
+        since: Moment,
+        over: Shutdown,
+        keys: DataPlaneKeys,
+        rows_up_to: UploadId,
+    ) -> Self {
         Self {
             epoch,
             since,
@@ -98,7 +99,8 @@ impl Leadership {
             reclaimable: Notify::new(),
             attempts: AtomicU64::new(0),
             nodes: Mutex::default(),
-            uploads: Mutex::default(),
+            uploads: OpenUploads::new(rows_up_to),
+            numbers: tokio::sync::Mutex::default(),
             keys: RwLock::new(Arc::new(keys)),
         }
     }
@@ -179,48 +181,6 @@ impl Leadership {
             said.planned_bytes = said.planned_bytes.saturating_add(bytes);
         }
     }
-
-    /// The upload, if it is known to be open; notes that its client was heard.
-    pub(crate) fn open_upload(&self, upload: UploadId) -> Option<OpenUpload> {
-        let mut uploads = self.uploads.lock();
-        let open = uploads.get_mut(&upload)?;
-        open.touched = true;
-        Some(*open)
-    }
-
-    /// Notes that an upload is open.
-    pub(crate) fn opened(&self, upload: UploadId, number: UploadNumber, chunk_bytes: u64) -> OpenUpload {
-        let open = OpenUpload {
-            number,
-            chunk_bytes,
-            touched: true,
-        };
-        self.uploads.lock().insert(upload, open);
-        open
-    }
-
-    /// Notes that an upload has ended.
-    pub(crate) fn ended(&self, upload: UploadId) {
-        self.uploads.lock().remove(&upload);
-    }
-
-    /// Uploads heard since the last call, at most `limit`; the others come with the next call.
-    pub(crate) fn take_touched(&self, limit: usize) -> Vec<UploadId> {
-        let mut uploads = self.uploads.lock();
-        let touched = uploads.iter_mut().filter(|(_, open)| open.touched);
-        touched
-            .take(limit)
-            .map(|(upload, open)| {
-                open.touched = false;
-                *upload
-            })
-            .collect()
-    }
-
-    /// Whether the upload was heard since the last commit of who was heard.
-    pub(crate) fn is_touched(&self, upload: UploadId) -> bool {
-        self.uploads.lock().get(&upload).is_some_and(|open| open.touched)
-    }
 }
 
 #[cfg(test)]
@@ -236,6 +196,7 @@ mod tests {
             Moment::default(),
             Shutdown::new(),
             DataPlaneKeys::default(),
+            UploadId::default(),
         )
     }
 
@@ -295,17 +256,8 @@ mod tests {
     }
 
     #[test]
-    fn attempts_never_repeat_and_touches_are_taken_once() {
+    fn attempts_never_repeat() {
         let leadership = leadership();
         assert_ne!(leadership.next_attempt(), leadership.next_attempt());
-        let upload = UploadId::new(1);
-        assert!(leadership.open_upload(upload).is_none());
-        leadership.opened(upload, UploadNumber::new(4), 64);
-        assert_eq!(leadership.take_touched(10), [upload]);
-        assert!(leadership.take_touched(10).is_empty());
-        assert!(leadership.open_upload(upload).is_some());
-        assert!(leadership.is_touched(upload));
-        leadership.ended(upload);
-        assert!(leadership.open_upload(upload).is_none());
     }
 }

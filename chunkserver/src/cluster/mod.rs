@@ -15,6 +15,7 @@ mod directory;
 mod handle;
 mod leadership;
 mod machine;
+mod open_uploads;
 mod outcomes;
 mod supernodes;
 mod unpublished;

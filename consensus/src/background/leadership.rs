@@ -37,7 +37,11 @@ pub(crate) async fn run(ledger: Ledger) {
                 continue;
             }
         }
-        if metrics.changed().await.is_err() {
+        let ended = tokio::select! {
+            changed = metrics.changed() => changed.is_err(),
+            () = ledger.roster.renewed.notified() => false,
+        };
+        if ended {
             timekeeper.end();
             return;
         }

@@ -199,7 +199,7 @@ impl<M: Machine> Applier<M> {
         // From here on whoever asks is not served by this commit.
         shared.asked.store(false, Ordering::SeqCst);
         let membership = batch.membership_changed;
-        let shown = self.position.applied.map_or(0, |applied| applied.index);
+        let shown = self.position.applied.map(|applied| applied.index);
         let committed = commit(tx, &self.position, membership.then_some(&self.membership));
         match committed {
             Ok(()) => {
@@ -229,7 +229,7 @@ impl<M: Machine> Applier<M> {
         self.membership = membership;
         let (applied, members) = self.standing()?;
         shared.readers.move_to(path);
-        shared.visible.send_replace(applied.index().get());
+        shared.visible.send_replace(applied.log_id.map(|id| id.index()));
         shared.durable.store(applied.index().get(), Ordering::SeqCst);
         shared.members.send_replace(members);
         tracing::info!(applied = applied.index().get(), "a snapshot was installed");

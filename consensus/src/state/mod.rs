@@ -65,8 +65,8 @@ pub(crate) struct Shared {
     pub(crate) readers: Readers,
     /// Where the state machine stands: what is applied, committed or not.
     pub(crate) position: watch::Sender<Applied>,
-    /// The index up to which it is committed: what queries see.
-    visible: watch::Sender<u64>,
+    /// The index up to which it is committed: what queries see; `None` before the first entry.
+    visible: watch::Sender<Option<u64>>,
     /// Whether somebody has asked for a commit that has not begun.
     asked: AtomicBool,
     /// Counts the transactions that were begun.
@@ -128,7 +128,7 @@ impl StateMachine {
         let shared = Arc::new(Shared {
             files,
             readers,
-            visible: watch::Sender::new(applied.index().get()),
+            visible: watch::Sender::new(applied.log_id.map(|id| id.index())),
             asked: AtomicBool::new(false),
             opened: watch::Sender::new(0),
             jobs: jobs.downgrade(),
@@ -191,8 +191,8 @@ impl Shared {
     ///
     /// # Errors
     /// The member has ended.
-    pub(crate) async fn reveal(&self) -> io::Result<u64> {
-        let wanted = self.position.borrow().index().get();
+    pub(crate) async fn reveal(&self) -> io::Result<Option<u64>> {
+        let wanted = self.position.borrow().log_id.map(|id| id.index());
         let mut visible = self.visible.subscribe();
         let shown = *visible.borrow_and_update();
         if shown >= wanted {
@@ -218,7 +218,7 @@ impl Shared {
     pub(crate) async fn make_durable(self: &Arc<Self>) -> io::Result<Applied> {
         let shared = Arc::clone(self);
         let applied = self.position.borrow().clone();
-        let shown = self.reveal().await?;
+        let shown = self.reveal().await?.unwrap_or_default();
         let synced = blocking(move || {
             // What is committed before the fsync begins is in the file or its WAL, both of which it covers.
             common::fail::point("raft.durable:before");

@@ -18,10 +18,12 @@ use common::disk::rename_durably;
 use common::time::Clock;
 use rustix::process::Signal;
 
-use super::layout::{Home, Kind, Plan};
+use super::layout::{Home, Kind, Plan, threads_each};
 use super::process::{Identity, Running};
 use crate::signals::DETACH;
 
+/// Tokio's own variable for the size of a runtime.
+const RUNTIME_THREADS: &str = "TOKIO_WORKER_THREADS";
 /// How long processes may take to end in order.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 const STOP_POLL: Duration = Duration::from_millis(20);
@@ -93,6 +95,9 @@ impl Fleet {
             .arg("--lifeline");
         if found {
             command.arg("--found");
+        }
+        if std::env::var_os(RUNTIME_THREADS).is_none() {
+            command.env(RUNTIME_THREADS, threads_each().to_string());
         }
         // A group of its own: Ctrl-C is for this process, which then stops the others in order.
         command

@@ -228,6 +228,12 @@ pub(crate) enum Kind<'a> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Home(PathBuf);
 
+/// Threads for each runtime of each process: all of them share this machine.
+pub(crate) fn threads_each() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(cores / 4).unwrap_or(u32::MAX).max(1)
+}
+
 impl Home {
     /// At `directory`.
     pub(crate) fn new(directory: PathBuf) -> Self {

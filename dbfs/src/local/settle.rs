@@ -12,7 +12,7 @@ use common::random::Random;
 use common::tls::{Authority, Role};
 use common::units::ByteCount;
 
-use super::layout::{Cluster, Durability, Home, Kind, Plan, Process};
+use super::layout::{Cluster, Durability, Home, Kind, Plan, Process, threads_each};
 use super::ready::ADMIN;
 use crate::config::Config;
 
@@ -179,6 +179,9 @@ fn chunkserver(
     own.listen.data.clone_from(&process.data);
     own.join = others(&cluster.nodes, process);
     own.voters = plan.size().voters();
+    let threads = threads_each();
+    own.limits.control_threads = own.limits.control_threads.min(threads);
+    own.limits.data_threads = own.limits.data_threads.min(threads);
     own.supernodes = plan.seeds();
     own.durability = match plan.durability {
         Durability::Full => chunkserver::config::Durability::Full,

@@ -25,7 +25,7 @@ pub(super) async fn abandon(
     };
     let command = log::command::Command::AbandonUploads(command);
     let reply = cluster.commit(leadership.epoch, command).await?;
-    leadership.ended(upload);
+    leadership.uploads.ended(upload);
     match reply {
         Reply::Abandoned(states) if states.iter().all(|(_, state)| *state == Upload::Abandoned) => {
             cluster.metrics.abandoned.inc();

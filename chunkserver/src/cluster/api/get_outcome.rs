@@ -22,11 +22,12 @@ pub(super) async fn get_outcome(
     if let Some(reply) = outcome::find(&cluster, upload.version()).await? {
         return Ok(reply);
     }
-    cluster.lead()?;
+    let leadership = cluster.lead()?;
     let row = cluster
         .read_local(move |connection| uploads::find(connection, upload))
         .await?;
-    match row.map(|row| row.state) {
+    let open_here = || leadership.uploads.find(upload).map(|_| Upload::Open);
+    match row.map(|row| row.state).or_else(open_here) {
         Some(Upload::Sealed) => {
             let decided = cluster.outcomes.wait(upload.version());
             outcome::wait(&cluster, decided, upload.version(), request.wait_millis).await

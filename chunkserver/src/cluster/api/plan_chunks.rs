@@ -1,26 +1,31 @@
 //! `PlanChunks`: where the next chunks of an upload go.
 //!
-//! Invariant: an upload is opened by a commit before anything is planned for it; planning a chunk needs none. What is
+//! Invariant: an upload has a number from a committed counter before anything is planned for it; planning a chunk needs
+//! no commit, and neither does opening an upload ([`crate::cluster::open_uploads`]). What is
 //! planned here is harmless if this leader is deposed meanwhile: attempt ids carry the epoch, and a seal is judged by
 //! whoever leads then (P7).
 
 use std::sync::Arc;
 
 use common::error::Kind;
-use common::ids::{NodeId, UploadId};
+use common::ids::{NodeId, UploadId, UploadNumber};
 use proto::bulk::grant::{DataPlaneKey, Grant, Operation};
 use proto::error::RpcError;
 use proto::files::v1 as wire;
 use proto::{CHUNKS_PER_VERSION_MAX, cluster_log};
 
 use crate::cluster::Cluster;
+use crate::cluster::commit::group_error;
 use crate::cluster::core::placement::{self, Candidate, Copies, Place, Refusal};
 use crate::cluster::directory::Directory;
-use crate::cluster::leadership::{Leadership, OpenUpload};
-use crate::cluster::store::Reply;
-use crate::cluster::store::uploads::Opened;
+use crate::cluster::leadership::Leadership;
+use crate::cluster::open_uploads::OpenUpload;
+use crate::cluster::store::{Reply, uploads};
 use crate::config::Durability;
 
+/// Upload numbers reserved at once. What is left of them when the leader dies is never used; and state that was lost is
+/// noticed only by numbers beyond the block, so that it must not be large.
+const NUMBERS_RESERVED: u32 = 128;
 /// Chunks in one request.
 const CHUNKS_PER_PLAN_MAX: usize = 64;
 /// Nodes to avoid for one chunk.
@@ -80,26 +85,55 @@ impl Cluster {
         upload: UploadId,
         chunk_bytes: u64,
     ) -> Result<OpenUpload, RpcError> {
-        if let Some(open) = leadership.open_upload(upload) {
+        if let Some(open) = leadership.uploads.find(upload) {
             return check_chunk_bytes(open, upload, chunk_bytes);
         }
-        // The commit finds an upload that an earlier leader opened.
-        let command = cluster_log::v1::OpenUpload {
-            upload_id: upload.get(),
-            chunk_bytes,
-            open_max: self.config.limits.uploads_open_max,
-        };
-        let command = cluster_log::v1::command::Command::OpenUpload(command);
-        let row = match self.commit(leadership.epoch, command).await? {
-            Reply::Opened(Opened::Open(row) | Opened::Ended(row)) => row,
-            _ => return Err(super::dispatch::busy("too many uploads are open in this cluster")),
-        };
-        if !row.state.may_be_written() {
-            let message = format!("upload {upload} has ended: it is {}", row.state);
-            return Err(RpcError::new(Kind::Conflict, "E_UPLOAD_ENDED", message).hint("ask for its outcome"));
+        if leadership.uploads.may_have_row(upload) {
+            let row = self
+                .read_local(move |connection| uploads::find(connection, upload))
+                .await?;
+            if let Some(row) = row {
+                if !row.state.may_be_written() {
+                    let message = format!("upload {upload} has ended: it is {}", row.state);
+                    let error = RpcError::new(Kind::Conflict, "E_UPLOAD_ENDED", message);
+                    return Err(error.hint("ask for its outcome"));
+                }
+                let now = self.clock.moment();
+                let open = leadership
+                    .uploads
+                    .recorded(upload, row.number, row.chunk_bytes, now);
+                return check_chunk_bytes(open, upload, chunk_bytes);
+            }
         }
-        let open = leadership.opened(upload, row.number, row.chunk_bytes);
+        self.group.check_space().map_err(|error| group_error(&error))?;
+        if leadership.uploads.count() as u64 >= self.config.limits.uploads_open_max {
+            return Err(super::dispatch::busy("too many uploads are open in this cluster"));
+        }
+        let number = self.next_number(leadership).await?;
+        let now = self.clock.moment();
+        let open = leadership.uploads.begin(upload, number, chunk_bytes, now);
         check_chunk_bytes(open, upload, chunk_bytes)
+    }
+
+    /// An upload number that was never given out, from a block that is reserved by a commit.
+    async fn next_number(&self, leadership: &Leadership) -> Result<UploadNumber, RpcError> {
+        let mut numbers = leadership.numbers.lock().await;
+        if let Some(number) = numbers.next() {
+            return Ok(UploadNumber::new(number));
+        }
+        let command = cluster_log::v1::ReserveNumbers {
+            count: NUMBERS_RESERVED,
+        };
+        let command = cluster_log::v1::command::Command::ReserveNumbers(command);
+        let Reply::Numbers { first, last } = self.commit(leadership.epoch, command).await? else {
+            return Err(RpcError::new(
+                Kind::Fatal,
+                "E_NUMBERS",
+                "the log gave no upload numbers",
+            ));
+        };
+        *numbers = first + 1..last + 1;
+        Ok(UploadNumber::new(first))
     }
 }
 

@@ -1,7 +1,8 @@
 //! `ReportInventory`: a node lists what a disk holds; the leader says which of it is known to be dead.
 //!
 //! Invariant (P6): judged on everything that was acknowledged before the question (a linearizable read), never on what
-//! this leader happens to have applied. A number that was never given out stops all reclaim until an operator looks.
+//! this leader happens to have applied. Left out is what may be in flight: uploads that this leader alone knows, and
+//! attempts that a later one planned. A number that was never given out stops all reclaim until an operator looks.
 
 use std::sync::Arc;
 
@@ -61,6 +62,15 @@ pub(crate) async fn report_inventory(
     let undo = cluster.config.timings.mark_undo_window.as_millis();
     let now = cluster.group.now().as_millis();
     let before = ClusterTime::from_millis(now.saturating_sub(undo));
+    // Before the read: what gets its row meanwhile is found there.
+    let unrecorded = leadership.uploads.unrecorded_numbers();
+    let epoch = leadership.epoch;
+    let in_flight =
+        move |attempt: &AttemptId, item: &Item| attempt.epoch() > epoch || unrecorded.contains(&item.number);
+    let items: Vec<(AttemptId, Item)> = items
+        .into_iter()
+        .filter(|(attempt, item)| !in_flight(attempt, item))
+        .collect();
     let judged = cluster
         .read(move |connection| judge(connection, &items, before))
         .await?;

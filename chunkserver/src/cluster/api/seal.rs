@@ -21,7 +21,8 @@ use super::outcome::{self, Content};
 use crate::cluster::Cluster;
 use crate::cluster::core::durability::Spread;
 use crate::cluster::core::seal::{self as core, Claim, Terms, Verdict};
-use crate::cluster::leadership::{Leadership, OpenUpload};
+use crate::cluster::leadership::Leadership;
+use crate::cluster::open_uploads::OpenUpload;
 use crate::cluster::store::seal::Sealed;
 use crate::cluster::store::{Reply, uploads};
 use crate::cluster::unpublished;
@@ -41,8 +42,9 @@ pub(super) async fn seal(
     let upload = UploadId::new(request.upload_id);
     let wait_millis = request.wait_millis;
     // What this leader opened itself needs no query; the log judges it again when the seal is applied.
-    let known = match leadership.open_upload(upload) {
+    let known = match leadership.uploads.find(upload) {
         Some(_) => Some(Upload::Open),
+        None if !leadership.uploads.may_have_row(upload) => None,
         None => cluster
             .read_local(move |connection| uploads::find(connection, upload))
             .await?
@@ -62,13 +64,13 @@ pub(super) async fn seal(
             let done = seal_now(&cluster, &leadership, &ticket, open, request).await?;
             match done {
                 Done::Sealed(content) => {
-                    leadership.ended(upload);
+                    leadership.uploads.ended(upload);
                     leadership.unpublished.add(content.sealed);
                     return outcome::wait_for(&cluster, decided, content, wait_millis).await;
                 }
                 Done::Other(Sealed::Now | Sealed::Before) => {}
                 Done::Other(Sealed::Abandoned) => {
-                    leadership.ended(upload);
+                    leadership.uploads.ended(upload);
                     return Ok(abandoned());
                 }
                 Done::Other(Sealed::NeedChunks(indices)) => return Ok(need(indices)),
@@ -77,7 +79,7 @@ pub(super) async fn seal(
                     return Err(RpcError::new(Kind::Fatal, "E_SEAL", message));
                 }
             }
-            leadership.ended(upload);
+            leadership.uploads.ended(upload);
         }
     }
     outcome::wait(&cluster, decided, upload.version(), wait_millis).await
@@ -132,7 +134,7 @@ async fn seal_now(
             keys: &keys,
             disks: &disks,
         };
-        judge(&terms, &request, modified_wall_millis)
+        judge(&terms, &request, modified_wall_millis, !open.recorded)
     };
     // Two MACs per chunk: large uploads take a while.
     let judged = if chunks <= CHUNKS_INLINE_MAX {
@@ -187,6 +189,7 @@ fn judge(
     terms: &Terms<'_>,
     request: &wire::SealRequest,
     modified_wall_millis: u64,
+    unrecorded: bool,
 ) -> Result<Judged, RpcError> {
     let invalid = |message: String| RpcError::new(Kind::Invalid, "E_INVALID", message);
     let receipts = request
@@ -216,6 +219,7 @@ fn judge(
         size: request.size,
         digest: request.digest.clone(),
         modified_wall_millis,
+        chunk_bytes: if unrecorded { terms.chunk_bytes } else { 0 },
         chunks: receipts
             .iter()
             .zip(&copies)

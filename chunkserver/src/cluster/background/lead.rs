@@ -10,7 +10,7 @@ use proto::error::RpcError;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{keys, presence, publish, reclaim, registry, silence};
+use super::{keys, openings, presence, publish, reclaim, registry, silence};
 use crate::cluster::Cluster;
 use crate::cluster::leadership::Leadership;
 use crate::cluster::store;
@@ -21,12 +21,18 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Runs until `shutdown` is given.
 pub(crate) async fn run(cluster: Arc<Cluster>, shutdown: Shutdown) {
     let mut status = cluster.group.watch();
-    while let Some(Some(epoch)) = shutdown.guard(next_epoch(&mut status)).await {
+    let mut last = Epoch::default();
+    while let Some(Some(epoch)) = shutdown.guard(next_epoch(&mut status, last)).await {
         match begin(&cluster, epoch, &shutdown).await {
             Ok(leadership) => {
-                shutdown.guard(hold(&cluster, &leadership, &mut status)).await;
+                let held = shutdown.guard(hold(&cluster, &leadership, &mut status)).await;
+                // What a leadership gives out is unique to its epoch: no second one of the same.
+                last = epoch;
                 leadership.over.trigger();
                 cluster.set_leadership(None);
+                if held == Some(Held::Broke) {
+                    cluster.group.begin_again();
+                }
                 cluster.metrics.leads.set(0);
                 tracing::info!(%epoch, "no longer leading the cluster");
             }
@@ -38,10 +44,11 @@ pub(crate) async fn run(cluster: Arc<Cluster>, shutdown: Shutdown) {
     }
 }
 
-/// The epoch that this member leads in, once it does; `None` when the group has ended.
-async fn next_epoch(status: &mut watch::Receiver<GroupStatus>) -> Option<Epoch> {
+/// The epoch above `last` that this member leads in, once it does; `None` when the group has ended.
+async fn next_epoch(status: &mut watch::Receiver<GroupStatus>, last: Epoch) -> Option<Epoch> {
     loop {
-        if let Some(epoch) = status.borrow_and_update().epoch {
+        let epoch = status.borrow_and_update().epoch;
+        if let Some(epoch) = epoch.filter(|epoch| *epoch > last) {
             return Some(epoch);
         }
         status.changed().await.ok()?;
@@ -53,9 +60,17 @@ async fn begin(
     epoch: Epoch,
     shutdown: &Shutdown,
 ) -> Result<Arc<Leadership>, RpcError> {
-    let rows = cluster.read_local(store::keys::all).await?;
+    let (rows, rows_up_to) = cluster
+        .read_local(|connection| {
+            Ok((
+                store::keys::all(connection)?,
+                store::uploads::highest(connection)?,
+            ))
+        })
+        .await?;
     let usable = store::keys::usable(&rows);
-    let leadership = Leadership::new(epoch, cluster.clock.moment(), shutdown.child(), usable);
+    let since = cluster.clock.moment();
+    let leadership = Leadership::new(epoch, since, shutdown.child(), usable, rows_up_to);
     let leadership = Arc::new(leadership);
     if rows.is_empty() {
         keys::rotate(cluster, &leadership).await?;
@@ -67,12 +82,21 @@ async fn begin(
     Ok(leadership)
 }
 
+/// How a leadership ended.
+#[derive(PartialEq, Eq)]
+enum Held {
+    /// Its epoch is over.
+    Over,
+    /// One of its loops broke.
+    Broke,
+}
+
 /// Runs the leader's loops for as long as the epoch lasts.
 async fn hold(
     cluster: &Arc<Cluster>,
     leadership: &Arc<Leadership>,
     status: &mut watch::Receiver<GroupStatus>,
-) {
+) -> Held {
     let mut loops = JoinSet::new();
     let over = &leadership.over;
     let parts = || (Arc::clone(cluster), Arc::clone(leadership));
@@ -81,19 +105,21 @@ async fn hold(
     start(&mut loops, over, parts(), presence::run);
     start(&mut loops, over, parts(), reclaim::run);
     start(&mut loops, over, parts(), silence::run);
+    start(&mut loops, over, parts(), openings::run);
     start(&mut loops, over, parts(), keys::run);
     while status.borrow_and_update().epoch == Some(leadership.epoch) {
         tokio::select! {
-            changed = status.changed() => if changed.is_err() { return },
+            changed = status.changed() => if changed.is_err() { return Held::Over },
             ended = loops.join_next() => {
                 // Loops end with the epoch; one that broke must not stay broken in silence.
                 if let Some(Err(error)) = ended {
                     tracing::error!(%error, "a loop of the leader broke; this leadership ends here");
-                    return;
+                    return Held::Broke;
                 }
             }
         }
     }
+    Held::Over
 }
 
 /// Starts one loop, which ends when the leadership is over.

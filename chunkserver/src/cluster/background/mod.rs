@@ -3,6 +3,7 @@
 //! | loop | runs at | period key | trigger | what it may change |
 //! |---|---|---|---|---|
 //! | [`lead`] | every member | - | a leadership begins or ends | starts and stops the loops of the leader |
+//! | [`openings`] | leader | - | - | uploads: open |
 //! | [`publish`] | leader | - | a seal; a second has passed | sealed versions: published, refused |
 //! | [`registry`] | leader | `registry_period` | - | versions: released; uploads: abandoned, reported; the view of the names layer |
 //! | [`presence`] | leader | `heartbeat_period` | - | nodes: suspect, dead |
@@ -18,6 +19,7 @@
 pub(crate) mod lead;
 
 pub(crate) mod keys;
+pub(crate) mod openings;
 pub(crate) mod presence;
 pub(crate) mod publish;
 pub(crate) mod reclaim;

@@ -161,7 +161,7 @@ async fn abort(cluster: &Cluster, leadership: &Leadership, aborted: Vec<u64>) ->
         .commit(leadership.epoch, C::AbandonUploads(command))
         .await?;
     for upload in open {
-        leadership.ended(upload);
+        leadership.uploads.ended(upload);
         cluster.metrics.abandoned.inc();
     }
     Ok(())

@@ -37,7 +37,7 @@ pub(super) async fn run(cluster: Arc<Cluster>, leadership: Arc<Leadership>) {
 /// Commits who was heard. What a leader that dies had not committed is at most one period, a twentieth of the limit.
 async fn touch(cluster: &Cluster, leadership: &Leadership) -> Result<(), RpcError> {
     loop {
-        let heard = leadership.take_touched(UPLOADS_PER_COMMAND_MAX);
+        let heard = leadership.uploads.take_touched(UPLOADS_PER_COMMAND_MAX);
         if heard.is_empty() {
             return Ok(());
         }
@@ -58,7 +58,7 @@ async fn abandon(cluster: &Cluster, leadership: &Leadership) -> Result<(), RpcEr
     let mut silent: Vec<UploadId> = cluster
         .read_local(move |connection| uploads::silent(connection, before, UPLOADS_PER_COMMAND_MAX as u32))
         .await?;
-    silent.retain(|upload| !leadership.is_touched(*upload));
+    silent.retain(|upload| !leadership.uploads.is_touched(*upload));
     if silent.is_empty() {
         return Ok(());
     }
@@ -72,7 +72,7 @@ async fn abandon(cluster: &Cluster, leadership: &Leadership) -> Result<(), RpcEr
     if let Reply::Abandoned(states) = reply {
         for (upload, _) in states.iter().filter(|(_, state)| *state == Upload::Abandoned) {
             tracing::info!(%upload, "upload abandoned: its client was silent for too long");
-            leadership.ended(*upload);
+            leadership.uploads.ended(*upload);
             cluster.metrics.abandoned.inc();
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! Invariant (P6): nothing is dead for merely being unknown. An upload's number comes from a committed counter before
 //! any attempt is planned for it, and a seal names its attempts for ever; so an attempt without a chunk row is dead when
-//! its upload has ended or is long forgotten, in flight while it is open, and proof of lost state when its number was
-//! never given out here.
+//! its upload has ended, is long forgotten or ended with the leader that alone knew it, in flight while it is open, and
+//! proof of lost state when its number was never reserved here. What the leader in office alone knows to be open is not
+//! judged at all.
 
 use common::ids::{UploadNumber, VersionId};
 use common::lifecycle::Upload;

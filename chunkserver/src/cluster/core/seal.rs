@@ -176,7 +176,7 @@ fn check_content(terms: &Terms<'_>, claim: &Claim<'_>) -> Result<(), Refusal> {
         if index != at {
             return Err(Refusal::OutOfOrder { at, index });
         }
-        if said.upload != terms.number || said.version != terms.version {
+        if said.version != terms.version {
             return Err(Refusal::Foreign { index });
         }
         let is_last = at as usize + 1 == count;
@@ -223,8 +223,12 @@ fn check_digest(claim: &Claim<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// The copies of a chunk that may be recorded; `None` if too few of them count.
+/// The copies of a chunk that may be recorded; `None` if too few of them count, or if it was written under another
+/// number of the same upload: that number ended with the leader that alone knew it.
 fn copies(terms: &Terms<'_>, receipt: &Receipt) -> Result<Option<Vec<(NodeId, DiskId)>>, Refusal> {
+    if receipt.statement.upload != terms.number {
+        return Ok(None);
+    }
     let mut recorded: Vec<(NodeId, DiskId)> = Vec::with_capacity(receipt.copies.len());
     let mut counted = 0;
     for copy in &receipt.copies {

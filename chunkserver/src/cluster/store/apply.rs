@@ -41,6 +41,13 @@ pub enum Reply {
     Nodes(Vec<(NodeId, Standing)>),
     /// Of `SuspectReplicas` and `ForgetUploads`: how many rows it concerned.
     Rows(u32),
+    /// Of `ReserveNumbers`: the upload numbers set aside.
+    Numbers {
+        /// The lowest.
+        first: u64,
+        /// The highest.
+        last: u64,
+    },
     /// Of `RotateKeys`: the new key, unless the secret was not one.
     Key(Option<KeyId>),
     /// A command that this build does not know. It changed nothing.
@@ -59,7 +66,11 @@ pub fn apply(transaction: &Transaction<'_>, at: Moment, command: &wire::Command)
     Ok(match command {
         C::OpenUpload(it) => Reply::Opened(uploads::open(transaction, at, it)?),
         C::TouchUploads(it) => done(uploads::touch(transaction, at, it)?),
-        C::Seal(it) => Reply::Sealed(seal::seal(transaction, it)?),
+        C::ReserveNumbers(it) => {
+            let (first, last) = uploads::reserve(transaction, it.count)?;
+            Reply::Numbers { first, last }
+        }
+        C::Seal(it) => Reply::Sealed(seal::seal(transaction, at, it)?),
         C::PublishOutcomes(it) => Reply::Outcomes(versions::outcomes(transaction, it)?),
         C::AbandonUploads(it) => Reply::Abandoned(uploads::abandon(transaction, at, it)?),
         C::AbandonsReported(it) => done(uploads::reported(transaction, it)?),

@@ -53,6 +53,7 @@ impl From<Reply> for wire::Reply {
             })),
             Reply::Rows(rows) => Some(Kind::Rows(rows)),
             Reply::Key(key) => Some(Kind::Key(key.map_or(0, KeyId::get))),
+            Reply::Numbers { first, last } => Some(Kind::Numbers(wire::NumbersReply { first, last })),
             Reply::Unknown => None,
         };
         Self { reply }
@@ -95,6 +96,10 @@ impl From<wire::Reply> for Reply {
                     .collect(),
             ),
             Some(Kind::Rows(rows)) => Reply::Rows(rows),
+            Some(Kind::Numbers(it)) => Reply::Numbers {
+                first: it.first,
+                last: it.last,
+            },
             Some(Kind::Key(key)) => Reply::Key((key != 0).then(|| KeyId::new(key))),
         }
     }
@@ -218,6 +223,7 @@ mod tests {
             Reply::Rows(8),
             Reply::Key(Some(KeyId::new(2))),
             Reply::Key(None),
+            Reply::Numbers { first: 3, last: 9 },
             Reply::Unknown,
         ];
         for reply in all {

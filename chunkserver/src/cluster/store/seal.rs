@@ -11,8 +11,10 @@ use common::lifecycle::{Chunk, Replica, Upload, UploadEvent, Version};
 use proto::cluster_log::v1 as wire;
 use rusqlite::{Transaction, params};
 
+use super::apply::Moment;
 use super::counters::Counter;
 use super::schema::to_sql;
+use super::uploads::UploadRow;
 use super::{manifests, nodes, uploads};
 
 /// The effect of `Seal`.
@@ -24,7 +26,7 @@ pub enum Sealed {
     Before,
     /// Abandoned before: it will never be sealed.
     Abandoned,
-    /// No upload of this id and number is known.
+    /// No upload of this id and number is known, and the number is not one that it could be recorded under now.
     Unknown,
     /// These chunks cannot be named; they have to be sent again.
     NeedChunks(Vec<u32>),
@@ -43,16 +45,43 @@ struct Named {
     shared: bool,
 }
 
-pub(super) fn seal(transaction: &Transaction<'_>, command: &wire::Seal) -> rusqlite::Result<Sealed> {
+/// The upload as it stands: its row, or none yet.
+enum Found {
+    Row(UploadRow),
+    /// Under a reserved number, with this length of every chunk but the last.
+    New(u64),
+}
+
+fn find(transaction: &Transaction<'_>, command: &wire::Seal) -> rusqlite::Result<Result<Found, Sealed>> {
+    let number = UploadNumber::new(command.upload_number);
+    let found = uploads::find(transaction, UploadId::new(command.upload_id))?;
+    Ok(match found {
+        Some(row) => match row.state {
+            Upload::Open if row.number == number => Ok(Found::Row(row)),
+            Upload::Open => Err(Sealed::Unknown),
+            Upload::Sealed => Err(Sealed::Before),
+            Upload::Abandoned => Err(Sealed::Abandoned),
+        },
+        None if command.chunk_bytes != 0 && uploads::is_reserved(transaction, number)? => {
+            Ok(Found::New(command.chunk_bytes))
+        }
+        None => Err(Sealed::Unknown),
+    })
+}
+
+pub(super) fn seal(
+    transaction: &Transaction<'_>,
+    at: Moment,
+    command: &wire::Seal,
+) -> rusqlite::Result<Sealed> {
     let upload = UploadId::new(command.upload_id);
     let number = UploadNumber::new(command.upload_number);
-    let Some(row) = uploads::find(transaction, upload)?.filter(|row| row.number == number) else {
-        return Ok(Sealed::Unknown);
+    let found = match find(transaction, command)? {
+        Ok(found) => found,
+        Err(sealed) => return Ok(sealed),
     };
-    let next = match row.state.next(UploadEvent::Seal) {
-        Ok(next) => next,
-        Err(_) if row.state == Upload::Sealed => return Ok(Sealed::Before),
-        Err(_) => return Ok(Sealed::Abandoned),
+    let Ok(next) = Upload::Open.next(UploadEvent::Seal) else {
+        return Ok(Sealed::Unknown);
     };
     let Ok(digest) = Digest::try_from(command.digest.as_ref()) else {
         return Ok(Sealed::Malformed);
@@ -73,9 +102,18 @@ pub(super) fn seal(transaction: &Transaction<'_>, command: &wire::Seal) -> rusql
     if !need.is_empty() {
         return Ok(Sealed::NeedChunks(need));
     }
-    uploads::move_to(transaction, number, next, None)?;
-    Counter::UploadsOpen.add(transaction, -1)?;
-    insert_version(transaction, command, row.chunk_bytes, &digest)?;
+    let chunk_bytes = match found {
+        Found::Row(row) => {
+            uploads::move_to(transaction, number, next, None)?;
+            Counter::UploadsOpen.add(transaction, -1)?;
+            row.chunk_bytes
+        }
+        Found::New(chunk_bytes) => {
+            uploads::insert(transaction, at, number, upload, next, chunk_bytes)?;
+            chunk_bytes
+        }
+    };
+    insert_version(transaction, command, chunk_bytes, &digest)?;
     insert_chunks(transaction, upload, &named)?;
     Ok(Sealed::Now)
 }

@@ -1,7 +1,9 @@
 //! Uploads: open -> sealed, or open -> abandoned, on one row that only applied commands move.
 //!
-//! Invariant: an upload's number comes from a committed counter when the upload is opened, before any attempt is
-//! planned for it. So a number at or below the counter whose row is gone or abandoned is known dead (P6, P8).
+//! Invariant: an upload's number comes from a committed counter before any attempt is planned for it: leaders reserve
+//! numbers in blocks. The row is made when the upload is opened by a command or, if that did not happen, by its seal, in
+//! the leadership that gave out the number. So a number at or below the counter whose row is gone or abandoned is known
+//! dead (P6, P8), unless that leadership still knows it to be open ([`crate::cluster::open_uploads`]).
 
 use common::ids::{UploadId, UploadNumber};
 use common::lifecycle::{Upload, UploadEvent};
@@ -67,6 +69,13 @@ pub fn find_number(connection: &Connection, number: UploadNumber) -> rusqlite::R
         .optional()
 }
 
+/// The highest upload that has a row.
+pub fn highest(connection: &Connection) -> rusqlite::Result<UploadId> {
+    connection
+        .prepare_cached("SELECT coalesce(max(upload_id), 0) FROM uploads")?
+        .query_row([], upload_id)
+}
+
 /// When the upload with this number came to own nothing any more; `None` while it does, or if it is not known.
 pub fn ended(connection: &Connection, number: UploadNumber) -> rusqlite::Result<Option<ClusterTime>> {
     let ended: Option<Option<i64>> = connection
@@ -128,18 +137,43 @@ pub(super) fn open(
         return Ok(Opened::TooMany);
     }
     Counter::UploadsOpen.next(transaction)?;
-    insert(transaction, at, upload, Upload::Open, command.chunk_bytes).map(Opened::Open)
+    let given = UploadNumber::new(command.upload_number);
+    let number = match is_reserved(transaction, given)? {
+        true => given,
+        false => next_number(transaction)?,
+    };
+    insert(transaction, at, number, upload, Upload::Open, command.chunk_bytes).map(Opened::Open)
 }
 
-fn insert(
+/// Sets `count` numbers aside; the first and the last of them.
+pub(super) fn reserve(transaction: &Transaction<'_>, count: u32) -> rusqlite::Result<(u64, u64)> {
+    let count = count.max(1);
+    let last = Counter::UploadNumber.add(transaction, count.into())?;
+    Ok((last - u64::from(count) + 1, last))
+}
+
+/// Whether `number` was reserved and belongs to no row.
+pub(super) fn is_reserved(connection: &Connection, number: UploadNumber) -> rusqlite::Result<bool> {
+    Ok(number.get() != 0
+        && number.get() <= Counter::UploadNumber.get(connection)?
+        && find_number(connection, number)?.is_none())
+}
+
+fn next_number(transaction: &Transaction<'_>) -> rusqlite::Result<UploadNumber> {
+    Counter::UploadNumber.next(transaction).map(UploadNumber::new)
+}
+
+/// Makes the row of an upload in `state`; one that is not open has ended, unless it was sealed.
+pub(super) fn insert(
     transaction: &Transaction<'_>,
     at: Moment,
+    number: UploadNumber,
     upload: UploadId,
     state: Upload,
     chunk_bytes: u64,
 ) -> rusqlite::Result<UploadRow> {
     let row = UploadRow {
-        number: UploadNumber::new(Counter::UploadNumber.next(transaction)?),
+        number,
         upload,
         state,
         chunk_bytes,
@@ -157,7 +191,7 @@ fn insert(
             state.code(),
             to_sql(chunk_bytes),
             now,
-            (!state.may_be_written()).then_some(now),
+            (state == Upload::Abandoned).then_some(now),
         ])?;
     Ok(row)
 }
@@ -187,7 +221,10 @@ pub(super) fn abandon(
     let mut states = Vec::with_capacity(command.upload_ids.len());
     for upload in command.upload_ids.iter().copied().map(UploadId::new) {
         let state = match find(transaction, upload)? {
-            None => insert(transaction, at, upload, Upload::Abandoned, 0)?.state,
+            None => {
+                let number = next_number(transaction)?;
+                insert(transaction, at, number, upload, Upload::Abandoned, 0)?.state
+            }
             Some(row) if silent_since.is_some_and(|since| row.heard > since) => row.state,
             Some(row) => match row.state.next(UploadEvent::Abandon) {
                 Ok(next) => {

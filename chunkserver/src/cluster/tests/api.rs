@@ -219,7 +219,7 @@ async fn inventories_find_the_dead_and_only_them() {
 
     let stranger = (
         AttemptId::new(Epoch::new(1), 999),
-        UploadNumber::new(77),
+        UploadNumber::new(7_777),
         VersionId::new(5),
     );
     let reply = member.inventory(&[stranger, all[1]]).await;

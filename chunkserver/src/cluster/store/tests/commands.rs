@@ -87,7 +87,10 @@ fn a_seal_repeats_and_knows_its_own_upload() {
     let command = seal(1, number, vec![chunk(1, &[1, 2]), chunk(2, &[2, 1])]);
     assert_eq!(log.apply(command.clone()), Reply::Sealed(Sealed::Now));
     assert_eq!(log.apply(command), Reply::Sealed(Sealed::Before));
-    let foreign = seal(1, UploadNumber::new(99), Vec::new());
+    let renumbered = seal(1, UploadNumber::new(99), Vec::new());
+    assert_eq!(log.apply(renumbered), Reply::Sealed(Sealed::Before));
+    log.open(2);
+    let foreign = seal(2, UploadNumber::new(99), Vec::new());
     assert_eq!(log.apply(foreign), Reply::Sealed(Sealed::Unknown));
 
     let row = versions::find(&log.connection, VersionId::new(1))
@@ -107,6 +110,64 @@ fn a_seal_repeats_and_knows_its_own_upload() {
     assert_eq!(log.counter(Counter::ChunkBytes), 20);
     let disks = nodes::disks(&log.connection).unwrap();
     assert!(disks.iter().all(|disk| disk.replicas == 2));
+}
+
+#[test]
+fn a_seal_records_an_upload_that_only_its_leader_knew() {
+    let mut log = Log::with_nodes(2);
+    let reserved = log.apply(C::ReserveNumbers(wire::ReserveNumbers { count: 10 }));
+    assert_eq!(reserved, Reply::Numbers { first: 1, last: 10 });
+    let new = |upload, number, sequence| {
+        let C::Seal(seal) = seal(upload, UploadNumber::new(number), vec![chunk(sequence, &[1, 2])]) else {
+            unreachable!("a seal");
+        };
+        C::Seal(wire::Seal {
+            chunk_bytes: 8192,
+            ..seal
+        })
+    };
+    assert_eq!(log.apply(new(7, 3, 1)), Reply::Sealed(Sealed::Now));
+    assert_eq!(log.apply(new(7, 3, 1)), Reply::Sealed(Sealed::Before));
+    let row = uploads::find(&log.connection, UploadId::new(7)).unwrap().unwrap();
+    assert_eq!(
+        (row.state, row.number.get(), row.chunk_bytes),
+        (Upload::Sealed, 3, 8192)
+    );
+    assert_eq!(uploads::ended(&log.connection, row.number).unwrap(), None);
+    assert_eq!(log.counter(Counter::UploadsOpen), 0);
+    // A number that belongs to another upload, or was never reserved; and one that must have a row.
+    assert_eq!(log.apply(new(8, 3, 2)), Reply::Sealed(Sealed::Unknown));
+    assert_eq!(log.apply(new(8, 11, 2)), Reply::Sealed(Sealed::Unknown));
+    let plain = seal(8, UploadNumber::new(4), vec![chunk(2, &[1, 2])]);
+    assert_eq!(log.apply(plain), Reply::Sealed(Sealed::Unknown));
+    // Abandoned meanwhile, under a number of its own.
+    log.apply(abandon(&[9], 0));
+    assert_eq!(log.apply(new(9, 5, 3)), Reply::Sealed(Sealed::Abandoned));
+    assert_eq!(log.open(10).get(), 12);
+    assert_eq!(uploads::highest(&log.connection).unwrap(), UploadId::new(10));
+}
+
+#[test]
+fn an_upload_that_lasts_keeps_its_number() {
+    let mut log = Log::with_nodes(2);
+    log.apply(C::ReserveNumbers(wire::ReserveNumbers { count: 10 }));
+    let lasting = |upload, number| {
+        C::OpenUpload(wire::OpenUpload {
+            upload_id: upload,
+            chunk_bytes: 4096,
+            open_max: 100,
+            upload_number: number,
+        })
+    };
+    let mut number_of = |upload, number| match log.apply(lasting(upload, number)) {
+        Reply::Opened(Opened::Open(row)) => row.number.get(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(number_of(1, 4), 4);
+    assert_eq!(number_of(1, 5), 4);
+    // What belongs to another, or was never reserved, is not taken.
+    assert_eq!(number_of(2, 4), 11);
+    assert_eq!(number_of(3, 99), 12);
 }
 
 #[test]

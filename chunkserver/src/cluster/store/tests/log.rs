@@ -171,6 +171,7 @@ pub(super) fn open(upload: u64, open_max: u64) -> C {
         upload_id: upload,
         chunk_bytes: 4096,
         open_max,
+        upload_number: 0,
     })
 }
 
@@ -205,6 +206,7 @@ pub(super) fn seal(upload: u64, number: UploadNumber, chunks: Vec<wire::SealedCh
         digest: vec![1; 32].into(),
         modified_wall_millis: 77,
         chunks,
+        chunk_bytes: 0,
     })
 }
 
