@@ -245,7 +245,9 @@ impl Error {
         match self {
             Error::Call { source, .. } => source.hint.clone(),
             Error::Unreachable { source, .. } if source.hint.is_empty() => {
-                "check that the addresses are right and that the servers run".to_owned()
+                "check that the addresses are right and that the servers run; those that were just started \
+                 turn callers away until most of them are up"
+                    .to_owned()
             }
             Error::Unreachable { source, .. } => source.hint.clone(),
             Error::UploadFailed { source, .. } => source.hint(),

@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use crate::trash::restore;
 use common::fail::VARIABLE;
 use dbfs_tests::{Installation, Role, Shape, digest_of, until, write_generated};
 
@@ -285,6 +286,27 @@ fn death_during_reclaim_drops_what_was_deleted_and_nothing_else() {
 }
 
 #[test]
+fn death_at_a_restoration_brings_the_file_back_once() {
+    let mut walk = Walk::start(&[]);
+    walk.upload("/admin/back");
+    for side in ["before", "after"] {
+        let point = format!("version.restored:{side}");
+        walk.arm(Role::Supernode, &point);
+        walk.run(&["delete", "--yes", "/admin/back"], &[0]);
+        let mut ended = 0;
+        until("the file to be back", || {
+            // Who dies on the way cannot answer; then the next one is asked, or it is there already.
+            let _ = restore(&walk.installation, "/admin/back");
+            ended += walk.installation.start_missing();
+            (walk.installation.run(["stat", "/admin/back"]).code == 0).then_some(())
+        });
+        walk.until_hit(&point, ended);
+        walk.check("/admin/back");
+        assert_eq!(walk.installation.status().unwrap()["files"].as_u64(), Some(1));
+    }
+}
+
+#[test]
 fn death_at_an_abandonment_leaves_nothing_visible() {
     let mut walk = Walk::start(GIVE_UP_SOON);
     let big = walk.installation.scratch().join("big");
@@ -386,16 +408,22 @@ fn death_at_the_report_of_a_damaged_copy_loses_nothing() {
         let point = format!("replica.suspected:{side}");
         walk.arm(Role::Chunkserver, &point);
         walk.damage_a_copy();
-        // Readers are spread over the copies: some time one comes to this one.
+        // Readers are spread over the copies: some time one comes to this one. While the node with the good copy is
+        // down nothing can be read, and that is said.
         until(&format!("a process to reach {point}"), || {
-            walk.check("/admin/kept");
-            (walk.installation.start_missing() > 0).then_some(())
+            let ended = walk.run(&["cat", "/admin/kept"], &[0, 5]);
+            (ended + walk.installation.start_missing() > 0).then_some(())
         });
         until("the damage to be known", || {
-            walk.check("/admin/kept");
             walk.installation.start_missing();
+            walk.run(&["cat", "/admin/kept"], &[0, 5]);
             let placement = walk.installation.run(["placement", "--json", "/admin/kept"]);
             placement.out.contains("\"suspect\"").then_some(())
         });
+        until("all nodes to serve again", || {
+            walk.installation.start_missing();
+            (walk.installation.run(["cat", "/admin/kept"]).code == 0).then_some(())
+        });
+        walk.check("/admin/kept");
     }
 }

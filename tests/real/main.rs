@@ -14,3 +14,4 @@ mod half_way;
 mod large;
 mod restart;
 mod start_up;
+mod trash;

@@ -50,7 +50,12 @@ pub(super) async fn shown_authority(seams: &Seams, address: &str) -> Result<Stri
         .timeout(HANDSHAKE_TIMEOUT, handshake)
         .await
         .ok_or_else(|| unreachable("the TLS handshake takes too long".to_owned()))?
-        .map_err(|error| unreachable(error.to_string()))?;
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset => {
+                unreachable("it turns callers away; it may still be starting".to_owned())
+            }
+            _ => unreachable(error.to_string()),
+        })?;
     let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
     match chain {
         [_, .., authority] => Ok(pem(authority)),

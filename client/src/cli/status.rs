@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::human;
 use super::shapes::{ClusterShape, GroupShape, StatusShape};
 
-/// Shows health, leaders, nodes, space and what is being repaired.
+/// Shows health, leaders, nodes, space and what lacks copies.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Show it again every two seconds, until Ctrl-C

@@ -128,7 +128,7 @@ impl Cluster {
         let Reply::Numbers { first, last } = self.commit(leadership.epoch, command).await? else {
             return Err(RpcError::new(
                 Kind::Fatal,
-                "E_NUMBERS",
+                "E_COMMAND_UNKNOWN",
                 "the log gave no upload numbers",
             ));
         };
