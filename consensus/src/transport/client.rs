@@ -219,7 +219,7 @@ fn hold_commits(
     input: BoxStream<'static, AppendEntriesRequest<Types>>,
     clock: Clock,
 ) -> BoxStream<'static, AppendEntriesRequest<Types>> {
-    let begin = (input, false, clock);
+    let begin = (input.fuse(), false, clock);
     let requests = futures::stream::unfold(begin, move |(mut input, had_entries, clock)| async move {
         let mut request = input.next().await?;
         // The first request of a stream asks where the logs agree.
@@ -336,4 +336,51 @@ fn failed(status: &Status) -> RPCError<Types> {
 fn broken(error: &io::Error) -> StreamingError<Types> {
     tracing::warn!(%error, "a snapshot could not be prepared");
     unreachable(error).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use common::time::ClusterTime;
+    use openraft::Entry;
+    use openraft::entry::RaftEntry;
+
+    use super::*;
+    use crate::engine::{LogId, Payload, Vote, leader};
+    use crate::schema::{Kind, Tick, encode_entry};
+
+    fn request(commit: u64, entry: Option<u64>) -> AppendEntriesRequest<Types> {
+        let id = |index| LogId::new(leader(1), index);
+        let tick = |index| {
+            let payload = encode_entry(ClusterTime::from_millis(index), Kind::Tick(Tick {}));
+            Entry::new_normal(id(index), Payload(payload))
+        };
+        AppendEntriesRequest {
+            vote: Vote::new_committed(1, 1),
+            prev_log_id: Some(id(commit)),
+            leader_commit: Some(id(commit)),
+            entries: entry.into_iter().map(tick).collect(),
+        }
+    }
+
+    async fn held(requests: Vec<AppendEntriesRequest<Types>>) -> Vec<u64> {
+        let input = futures::stream::iter(requests).boxed();
+        let out: Vec<_> = hold_commits(input, Clock::real()).collect().await;
+        let commits = out.iter().filter_map(|request| request.leader_commit);
+        commits.map(|id| id.index()).collect()
+    }
+
+    #[tokio::test]
+    async fn news_of_commits_goes_along_with_entries() {
+        // The first asks, the last has nothing to go along with.
+        let requests = vec![
+            request(1, None),
+            request(2, Some(3)),
+            request(3, None),
+            request(4, None),
+            request(5, Some(6)),
+            request(6, None),
+        ];
+        assert_eq!(held(requests).await, [1, 2, 5, 6]);
+        assert!(held(Vec::new()).await.is_empty());
+    }
 }
