@@ -408,21 +408,23 @@ fn death_at_the_report_of_a_damaged_copy_loses_nothing() {
         let point = format!("replica.suspected:{side}");
         walk.arm(Role::Chunkserver, &point);
         walk.damage_a_copy();
+        let copy = walk.installation.scratch().join("copy");
+        let download = ["download", "/admin/kept", copy.to_str().unwrap()];
         // Readers are spread over the copies: some time one comes to this one. While the node with the good copy is
         // down nothing can be read, and that is said.
         until(&format!("a process to reach {point}"), || {
-            let ended = walk.run(&["cat", "/admin/kept"], &[0, 5]);
+            let ended = walk.run(&download, &[0, 5]);
             (ended + walk.installation.start_missing() > 0).then_some(())
         });
         until("the damage to be known", || {
             walk.installation.start_missing();
-            walk.run(&["cat", "/admin/kept"], &[0, 5]);
+            walk.run(&download, &[0, 5]);
             let placement = walk.installation.run(["placement", "--json", "/admin/kept"]);
             placement.out.contains("\"suspect\"").then_some(())
         });
         until("all nodes to serve again", || {
             walk.installation.start_missing();
-            (walk.installation.run(["cat", "/admin/kept"]).code == 0).then_some(())
+            (walk.installation.run(download).code == 0).then_some(())
         });
         walk.check("/admin/kept");
     }
