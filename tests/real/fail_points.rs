@@ -5,7 +5,6 @@
 //! whole file is there or nothing is visible, and no retry makes a second version.
 
 use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -131,25 +130,6 @@ impl Walk {
                 })
                 .then_some(())
         });
-    }
-
-    /// Flips a bit of the file's content on one disk.
-    fn damage_a_copy(&self) {
-        let content = std::fs::read(&self.source).unwrap();
-        let wanted = &content[100_000..100_064];
-        for node in ["alpha-1", "alpha-2", "alpha-3"] {
-            let chunks = self.installation.data().join(node).join("data/chunks");
-            for entry in std::fs::read_dir(chunks).unwrap() {
-                let path = entry.unwrap().path();
-                let bytes = std::fs::read(&path).unwrap();
-                if let Some(at) = bytes.windows(64).position(|window| window == wanted) {
-                    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-                    file.write_all_at(&[wanted[0] ^ 1], at as u64).unwrap();
-                    return;
-                }
-            }
-        }
-        panic!("no disk holds the file");
     }
 
     fn states(&self) -> Vec<(String, String)> {
@@ -395,36 +375,6 @@ fn death_while_a_node_is_admitted_makes_no_second_one() {
             let states = walk.states();
             let live = states.iter().filter(|(_, state)| state == "live");
             (states.len() == 4 && live.count() == 3).then_some(())
-        });
-        walk.check("/admin/kept");
-    }
-}
-
-#[test]
-fn death_at_the_report_of_a_damaged_copy_loses_nothing() {
-    for side in ["before", "after"] {
-        let mut walk = Walk::start(&[]);
-        walk.upload("/admin/kept");
-        let point = format!("replica.suspected:{side}");
-        walk.arm(Role::Chunkserver, &point);
-        walk.damage_a_copy();
-        let copy = walk.installation.scratch().join("copy");
-        let download = ["download", "/admin/kept", copy.to_str().unwrap()];
-        // Readers are spread over the copies: some time one comes to this one. While the node with the good copy is
-        // down nothing can be read, and that is said.
-        until(&format!("a process to reach {point}"), || {
-            let ended = walk.run(&download, &[0, 5]);
-            (ended + walk.installation.start_missing() > 0).then_some(())
-        });
-        until("the damage to be known", || {
-            walk.installation.start_missing();
-            walk.run(&download, &[0, 5]);
-            let placement = walk.installation.run(["placement", "--json", "/admin/kept"]);
-            placement.out.contains("\"suspect\"").then_some(())
-        });
-        until("all nodes to serve again", || {
-            walk.installation.start_missing();
-            (walk.installation.run(download).code == 0).then_some(())
         });
         walk.check("/admin/kept");
     }
