@@ -34,6 +34,8 @@ use crate::transport::{MESSAGE_BYTES_MAX, RaftService};
 
 /// How long a leader that ends waits for another to take the lead.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+/// After how long another voter, or the same, is asked to take the lead.
+const HAND_OVER_ASK_AGAIN: Duration = Duration::from_millis(300);
 
 /// A cheap handle to this process's member of a group.
 pub struct Group<M: Machine> {
@@ -370,20 +372,24 @@ impl<M: Machine> Group<M> {
         if status.role != Role::Leader || status.epoch.is_none() {
             return;
         }
-        let next = voters::next_leader(&self.inner.ledger);
-        let Some(next) = next else {
-            return;
-        };
         let raft = &self.inner.ledger.raft;
-        if raft.trigger().transfer_leader(next).await.is_err() {
-            return;
-        }
         let mut watch = self.watch();
-        let handed = watch.wait_for(|status| status.role != Role::Leader);
         let clock = &self.inner.settings.clock;
-        if clock.timeout(HAND_OVER_TIMEOUT, handed).await.is_none() {
-            tracing::debug!("nobody took the lead in time");
+        let begun = clock.moment();
+        // A voter whose log is an entry behind does not take the lead, and says nothing: it is asked again.
+        while clock.moment().since(begun) < HAND_OVER_TIMEOUT {
+            let Some(next) = voters::next_leader(&self.inner.ledger) else {
+                return;
+            };
+            if raft.trigger().transfer_leader(next).await.is_err() {
+                return;
+            }
+            let handed = watch.wait_for(|status| status.role != Role::Leader);
+            if clock.timeout(HAND_OVER_ASK_AGAIN, handed).await.is_some() {
+                return;
+            }
         }
+        tracing::debug!("nobody took the lead in time");
     }
 
     async fn end(&self) {
