@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use crate::half_way::nodes;
 use crate::trash::restore;
 use common::fail::VARIABLE;
 use dbfs_tests::{Installation, Role, Shape, digest_of, until, write_generated};
@@ -112,8 +113,8 @@ impl Walk {
     /// Ends a node that does not lead, and says which.
     fn silence_a_follower(&mut self) -> String {
         let leader = self.installation.leader_of("alpha");
-        let nodes = ["alpha-1", "alpha-2", "alpha-3"];
-        let silent = nodes.into_iter().find(|name| *name != leader).unwrap();
+        let names = ["alpha-1", "alpha-2", "alpha-3"];
+        let silent = names.into_iter().find(|name| *name != leader).unwrap();
         self.installation.process(silent).kill();
         silent.to_owned()
     }
@@ -133,9 +134,7 @@ impl Walk {
     }
 
     fn states(&self) -> Vec<(String, String)> {
-        let status = self.installation.status().unwrap_or_default();
-        let nodes = status["clusters"][0]["nodes"].as_array().cloned();
-        nodes
+        nodes(&self.installation)
             .unwrap_or_default()
             .iter()
             .map(|node| (text(&node["name"]), text(&node["state"])))

@@ -32,6 +32,19 @@ pub(crate) struct OpenUpload {
     touched: bool,
 }
 
+impl OpenUpload {
+    /// An upload that is heard of at `now`.
+    const fn heard(number: UploadNumber, chunk_bytes: u64, recorded: bool, now: Moment) -> Self {
+        Self {
+            number,
+            chunk_bytes,
+            recorded,
+            since: now,
+            touched: true,
+        }
+    }
+}
+
 /// Guards all that is known of uploads together.
 pub(crate) struct OpenUploads(Mutex<Known>);
 
@@ -75,13 +88,7 @@ impl OpenUploads {
         chunk_bytes: u64,
         now: Moment,
     ) -> OpenUpload {
-        let open = OpenUpload {
-            number,
-            chunk_bytes,
-            recorded: true,
-            since: now,
-            touched: true,
-        };
+        let open = OpenUpload::heard(number, chunk_bytes, true, now);
         self.0.lock().open.insert(upload, open);
         open
     }
@@ -94,13 +101,7 @@ impl OpenUploads {
         chunk_bytes: u64,
         now: Moment,
     ) -> OpenUpload {
-        let open = OpenUpload {
-            number,
-            chunk_bytes,
-            recorded: false,
-            since: now,
-            touched: true,
-        };
+        let open = OpenUpload::heard(number, chunk_bytes, false, now);
         *self.0.lock().open.entry(upload).or_insert(open)
     }
 

@@ -163,13 +163,8 @@ impl StateMachine {
 
     async fn run<T>(&self, make: impl FnOnce(oneshot::Sender<io::Result<T>>) -> Job) -> io::Result<T> {
         let (done, outcome) = oneshot::channel();
-        self.jobs.send(make(done)).await.map_err(|_| self.gone())?;
-        outcome.await.map_err(|_| self.gone())?
-    }
-
-    fn gone(&self) -> io::Error {
-        let reason = self.shared.health.reason();
-        io::Error::other(reason.unwrap_or_else(|| "the state machine is closed".to_owned()))
+        self.jobs.send(make(done)).await.map_err(|_| self.shared.gone())?;
+        outcome.await.map_err(|_| self.shared.gone())?
     }
 }
 
@@ -208,10 +203,12 @@ impl Shared {
             shown = visible.wait_for(|shown| *shown >= wanted) => shown.map(|shown| *shown).ok(),
             () = self.health.failed() => None,
         };
-        shown.ok_or_else(|| {
-            let reason = self.health.reason();
-            io::Error::other(reason.unwrap_or_else(|| "the state machine is closed".to_owned()))
-        })
+        shown.ok_or_else(|| self.gone())
+    }
+
+    fn gone(&self) -> io::Error {
+        let reason = self.health.reason();
+        io::Error::other(reason.unwrap_or_else(|| "the state machine is closed".to_owned()))
     }
 
     /// Makes the state machine durable up to where it stands when this is called, and says where that is.

@@ -209,15 +209,15 @@ fn flush(file: *mut ffi::sqlite3_file) -> c_int {
     let Some(gathered) = &mut shim.gathered else {
         return ffi::SQLITE_OK;
     };
-    if gathered.bytes.is_empty() {
-        return ffi::SQLITE_OK;
-    }
     flush_before(file, gathered, gathered.end)
 }
 
 /// Writes what is gathered, which ends at `end`.
 fn flush_before(file: *mut ffi::sqlite3_file, gathered: &mut Gathered, end: i64) -> c_int {
     let length = gathered.bytes.len();
+    if length == 0 {
+        return ffi::SQLITE_OK;
+    }
     let offset = end.saturating_sub_unsigned(length as u64);
     let code = pass!(
         file,
@@ -237,16 +237,10 @@ fn gather(file: *mut ffi::sqlite3_file, gathered: &mut Gathered, bytes: &[u8], o
     match gathered.take(bytes, offset) {
         Step::Held => ffi::SQLITE_OK,
         Step::Flush => flush_before(file, gathered, gathered.end),
-        Step::FlushAndPass => {
-            let code = match gathered.bytes.is_empty() {
-                true => ffi::SQLITE_OK,
-                false => flush_before(file, gathered, before),
-            };
-            if code != ffi::SQLITE_OK {
-                return code;
-            }
-            pass!(file, xWrite, bytes.as_ptr().cast(), bytes.len() as c_int, offset)
-        }
+        Step::FlushAndPass => match flush_before(file, gathered, before) {
+            ffi::SQLITE_OK => pass!(file, xWrite, bytes.as_ptr().cast(), bytes.len() as c_int, offset),
+            code => code,
+        },
     }
 }
 

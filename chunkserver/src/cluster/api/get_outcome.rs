@@ -30,7 +30,7 @@ pub(super) async fn get_outcome(
     match row.map(|row| row.state).or_else(open_here) {
         Some(Upload::Sealed) => {
             let decided = cluster.outcomes.wait(upload.version());
-            outcome::wait(&cluster, decided, upload.version(), request.wait_millis).await
+            outcome::wait(&cluster, decided, upload.version(), None, request.wait_millis).await
         }
         Some(Upload::Abandoned) => Ok(wire::SealReply {
             outcome: Some(wire::seal_reply::Outcome::Abandoned(wire::Abandoned {})),

@@ -1,6 +1,6 @@
 //! What became of a sealed version, and waiting until it is known.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,47 +28,22 @@ pub(super) struct Content {
     pub(super) spread: Spread,
 }
 
-/// Waits at most `wait_millis` for `decided`, the outcome of a version that was sealed after it was registered: no
-/// query is needed.
-pub(super) async fn wait_for(
-    cluster: &Arc<Cluster>,
-    decided: Decision,
-    content: Content,
-    wait_millis: u32,
-) -> Result<wire::SealReply, RpcError> {
-    let version = content.sealed.version;
-    let Some(decided) = wait_decided(cluster, decided, wait_millis).await? else {
-        return Ok(find(cluster, version).await?.unwrap_or_else(pending));
-    };
-    if !decided.published {
-        return Ok(refusal(&decided));
-    }
-    let directory = cluster.directory().await?;
-    let holders = directory.holders();
-    let outcome = published(
-        cluster,
-        version,
-        content.sealed.modified,
-        &content.spread,
-        &holders,
-    );
-    Ok(wire::SealReply {
-        outcome: Some(outcome),
-    })
-}
-
-/// Waits at most `wait_millis` for the outcome of the sealed version `version`, of which `decided` may tell.
+/// Waits at most `wait_millis` for the outcome of the sealed version `version`, of which `decided` may tell. With
+/// `content` it was sealed after `decided` was registered, and no query is needed.
 pub(super) async fn wait(
     cluster: &Arc<Cluster>,
     decided: Decision,
     version: VersionId,
+    content: Option<Content>,
     wait_millis: u32,
 ) -> Result<wire::SealReply, RpcError> {
-    if let Some(reply) = find(cluster, version).await? {
+    if content.is_none()
+        && let Some(reply) = find(cluster, version).await?
+    {
         return Ok(reply);
     }
     match wait_decided(cluster, decided, wait_millis).await? {
-        Some(decided) => told(cluster, version, &decided).await,
+        Some(decided) => told(cluster, version, &decided, content).await,
         None => Ok(find(cluster, version).await?.unwrap_or_else(pending)),
     }
 }
@@ -93,21 +68,24 @@ fn pending() -> wire::SealReply {
     }
 }
 
-fn refusal(decided: &PublishOutcome) -> wire::SealReply {
-    refused(publish::refusal_code(decided), decided.refused_message.clone())
-}
-
 /// The reply where the names layer has decided and the log here may not say so yet.
 async fn told(
     cluster: &Cluster,
     version: VersionId,
     decided: &PublishOutcome,
+    content: Option<Content>,
 ) -> Result<wire::SealReply, RpcError> {
     if !decided.published {
-        return Ok(refusal(decided));
+        return Ok(refused(
+            publish::refusal_code(decided),
+            decided.refused_message.clone(),
+        ));
+    }
+    if let Some(content) = content {
+        return publication(cluster, version, content.sealed.modified, &content.spread).await;
     }
     match load(cluster, version, true).await? {
-        Some((row, spread)) => publication(cluster, &row, spread).await,
+        Some((row, spread)) => publication(cluster, version, row.modified, &spread).await,
         // Only a member that does not lead any more can be without the row.
         None => Err(RpcError::not_leader(None)),
     }
@@ -118,7 +96,9 @@ pub(super) async fn find(cluster: &Cluster, version: VersionId) -> Result<Option
     match load(cluster, version, false).await? {
         Some((row, _)) if !row.state.has_outcome() => Ok(None),
         Some((row, spread)) if row.refused_code.is_empty() => {
-            publication(cluster, &row, spread).await.map(Some)
+            publication(cluster, version, row.modified, &spread)
+                .await
+                .map(Some)
         }
         Some((row, _)) => Ok(Some(refused(row.refused_code, row.refused_message))),
         None => Ok(None),
@@ -134,15 +114,12 @@ fn refused(code: String, message: String) -> wire::SealReply {
     }
 }
 
-/// How many chunks each set of disks (by row) holds.
-type DiskSpread = BTreeMap<BTreeSet<i64>, u32>;
-
 async fn load(
     cluster: &Cluster,
     version: VersionId,
     sealed_too: bool,
-) -> Result<Option<(VersionRow, DiskSpread)>, RpcError> {
-    cluster
+) -> Result<Option<(VersionRow, Spread)>, RpcError> {
+    let found = cluster
         .read_local(move |connection| {
             let Some(row) = versions::find(connection, version)? else {
                 return Ok(None);
@@ -156,31 +133,31 @@ async fn load(
             };
             Ok(Some((row, spread)))
         })
-        .await
-}
-
-async fn publication(
-    cluster: &Cluster,
-    row: &VersionRow,
-    spread: DiskSpread,
-) -> Result<wire::SealReply, RpcError> {
+        .await?;
+    let Some((row, by_disk)) = found else {
+        return Ok(None);
+    };
     let directory = cluster.directory().await?;
-    let mut by_node = Spread::new();
-    for (disks, chunks) in spread {
+    let mut spread = Spread::new();
+    for (disks, chunks) in by_disk {
         let nodes = disks
             .iter()
             .filter_map(|disk| directory.disks.get(disk))
             .map(|disk| disk.node);
-        *by_node.entry(nodes.collect()).or_default() += chunks;
+        *spread.entry(nodes.collect()).or_default() += chunks;
     }
+    Ok(Some((row, spread)))
+}
+
+async fn publication(
+    cluster: &Cluster,
+    version: VersionId,
+    modified: WallTime,
+    spread: &Spread,
+) -> Result<wire::SealReply, RpcError> {
+    let holders = cluster.directory().await?.holders();
     Ok(wire::SealReply {
-        outcome: Some(published(
-            cluster,
-            row.version,
-            row.modified,
-            &by_node,
-            &directory.holders(),
-        )),
+        outcome: Some(published(cluster, version, modified, spread, &holders)),
     })
 }
 

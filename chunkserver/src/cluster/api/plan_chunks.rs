@@ -1,9 +1,8 @@
 //! `PlanChunks`: where the next chunks of an upload go.
 //!
 //! Invariant: an upload has a number from a committed counter before anything is planned for it; planning a chunk needs
-//! no commit, and neither does opening an upload ([`crate::cluster::open_uploads`]). What is
-//! planned here is harmless if this leader is deposed meanwhile: attempt ids carry the epoch, and a seal is judged by
-//! whoever leads then (P7).
+//! no commit, and neither does opening an upload ([`crate::cluster::open_uploads`]). What is planned here is harmless if
+//! this leader is deposed meanwhile: attempt ids carry the epoch, and a seal is judged by whoever leads then (P7).
 
 use std::sync::Arc;
 

@@ -66,7 +66,8 @@ pub(super) async fn seal(
                 Done::Sealed(content) => {
                     leadership.uploads.ended(upload);
                     leadership.unpublished.add(content.sealed);
-                    return outcome::wait_for(&cluster, decided, content, wait_millis).await;
+                    return outcome::wait(&cluster, decided, upload.version(), Some(content), wait_millis)
+                        .await;
                 }
                 Done::Other(Sealed::Now | Sealed::Before) => {}
                 Done::Other(Sealed::Abandoned) => {
@@ -82,7 +83,7 @@ pub(super) async fn seal(
             leadership.uploads.ended(upload);
         }
     }
-    outcome::wait(&cluster, decided, upload.version(), wait_millis).await
+    outcome::wait(&cluster, decided, upload.version(), None, wait_millis).await
 }
 
 /// What came of a seal.
