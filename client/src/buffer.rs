@@ -9,6 +9,10 @@ use proto::bulk::frame::DATA_BYTES_MAX;
 /// The length of a buffer: one data frame.
 pub(crate) const FRAME_BYTES: usize = DATA_BYTES_MAX;
 
+/// The most bytes that are hashed where they are met; more go to a blocking thread. Hashing so many takes less time than
+/// waking another thread twice.
+pub(crate) const IN_PLACE_BYTES_MAX: usize = 32 << 10;
+
 /// Idle buffers kept at most: as many as two chunks of a stream need.
 const IDLE_BUFFERS_MAX: usize = 128;
 

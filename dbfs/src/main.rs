@@ -19,6 +19,7 @@ mod local;
 mod man;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use client::cli::context::Context;
 use client::cli::failure::{Exit, Failure};
@@ -40,20 +41,29 @@ fn main() -> ExitCode {
         }
     };
     let shutdown = Shutdown::new();
-    let context = Context::of_process(line.options.clone(), Environment::of_process(), shutdown.clone());
-    let exit = runtime.block_on(async {
-        if let Err(error) = signals::listen(&shutdown) {
-            eprintln!("error[E_PROCESS]: cannot listen for signals: {error}");
-            return Exit::Other;
-        }
-        match Box::pin(run(&context, line)).await {
-            Ok(()) => Exit::Ok,
-            Err(failure) => {
-                context.console.failure(&failure);
-                failure.exit
+    let context = Arc::new(Context::of_process(
+        line.options.clone(),
+        Environment::of_process(),
+        shutdown.clone(),
+    ));
+    // On the threads that serve its connections too: the main thread would have to be woken for every answer.
+    let work = runtime.spawn({
+        let context = Arc::clone(&context);
+        async move {
+            if let Err(error) = signals::listen(&shutdown) {
+                eprintln!("error[E_PROCESS]: cannot listen for signals: {error}");
+                return Exit::Other;
+            }
+            match Box::pin(run(&context, line)).await {
+                Ok(()) => Exit::Ok,
+                Err(failure) => {
+                    context.console.failure(&failure);
+                    failure.exit
+                }
             }
         }
     });
+    let exit = runtime.block_on(work).unwrap_or(Exit::Other);
     // A read of stdin or a name look-up that nobody waits for any more must not keep the process.
     runtime.shutdown_background();
     exit.into()

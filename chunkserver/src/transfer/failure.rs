@@ -10,12 +10,7 @@ use crate::store::error::Error as StoreError;
 
 /// The grant was refused.
 pub(crate) fn of_grant(me: NodeId, error: grant::Error) -> Failure {
-    let code = match error {
-        grant::Error::Invalid => "E_GRANT_INVALID",
-        grant::Error::Expired => "E_GRANT_EXPIRED",
-        grant::Error::UnknownKey => "E_GRANT_KEY_UNKNOWN",
-    };
-    Failure::new(me, error.kind(), code, error.to_string())
+    Failure::new(me, error.kind(), error.code(), error.to_string())
 }
 
 /// A grant for something else. Says no more than a forged one would (P9).

@@ -13,6 +13,7 @@ use super::fetch::{Fetcher, Frame};
 use super::part::Part;
 use super::pieces::{Piece, pieces};
 use super::range::Extent;
+use crate::buffer::IN_PLACE_BYTES_MAX;
 use crate::error::Error;
 
 /// Fetches `extent` of the version, writing it to `part`, where given, from offset 0 on. With `reuse`, chunks that the
@@ -169,7 +170,8 @@ impl One {
         let Some(part) = self.part.clone().filter(|_| self.reuse && self.piece.is_whole()) else {
             return Ok(None);
         };
-        let (piece, buffers) = (Arc::clone(&self.piece), self.fetcher.buffers.clone());
+        let buffers = self.fetcher.version.router.buffers.clone();
+        let piece = Arc::clone(&self.piece);
         let looking = tokio::task::spawn_blocking(move || part.holds(&piece.chunk, &buffers));
         looking.await.map_err(|_| Error::Interrupted)
     }
@@ -181,6 +183,12 @@ impl One {
         let wants_hash = self.piece.is_whole();
         while let Some(frame) = frames.recv().await {
             let (part, at) = (self.part.clone(), chunk.offset + frame.offset - self.base);
+            if part.is_none() && frame.bytes.len() <= IN_PLACE_BYTES_MAX {
+                if wants_hash {
+                    hasher.update(&frame.bytes);
+                }
+                continue;
+            }
             let writing = tokio::task::spawn_blocking(move || {
                 if wants_hash {
                     hasher.update(&frame.bytes);

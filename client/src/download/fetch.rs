@@ -15,13 +15,13 @@ use common::random::Random;
 use common::retry::Schedule;
 use parking_lot::Mutex;
 use proto::bulk::error::Error as DataError;
+use proto::bulk::grant;
 use proto::bulk::message::GetRequest;
 use tokio::sync::mpsc;
 
 use super::manifest::{Chunk, Copy, Version};
 use super::placement::ReplicaState;
 use super::range::{Extent, trim};
-use crate::buffer::Buffers;
 use crate::error::{BadCopy, Error};
 use crate::names::NodeCondition;
 use crate::progress::Progress;
@@ -31,7 +31,8 @@ const FRAMES_AHEAD_MAX: usize = 2;
 /// Bad copies reported at most.
 const BAD_COPIES_MAX: usize = 1000;
 /// How often every copy of a chunk is tried before the chunk is called unreadable. In between, the manifest is asked
-/// for again, because repair moves copies.
+/// for again, because repair moves copies. A node that answers and asks for patience has it for longer, as long as a
+/// call of the control plane would.
 const ROUNDS: Schedule = Schedule {
     first: Duration::from_millis(100),
     longest: Duration::from_secs(1),
@@ -40,12 +41,24 @@ const ROUNDS: Schedule = Schedule {
 /// How often expired grants are renewed within one round.
 const RENEWALS_MAX: u32 = 8;
 
+/// Whether the node will serve in a moment: it is busy, restarts, or has not heard the newest leader's keys yet. No
+/// reason to doubt the copy.
+fn is_soon_over(error: &DataError) -> bool {
+    match error {
+        DataError::NoneFree { .. } => true,
+        DataError::Failed(failure) => {
+            failure.kind == Kind::Busy || failure.code == grant::Error::UnknownKey.code()
+        }
+        DataError::Refused { goodbye, .. } => matches!(goodbye.kind, Kind::Retry | Kind::Busy),
+        _ => false,
+    }
+}
+
 /// What all fetches of one download share.
 #[derive(Clone)]
 pub(super) struct Fetcher {
     pub(super) version: Arc<Version>,
     pub(super) progress: Progress,
-    pub(super) buffers: Buffers,
     findings: Arc<Mutex<Findings>>,
 }
 
@@ -80,7 +93,6 @@ impl Fetcher {
         Self {
             version,
             progress,
-            buffers: Buffers::default(),
             findings: Arc::default(),
         }
     }
@@ -121,9 +133,11 @@ impl Fetcher {
         let mut served = Vec::new();
         let mut bad: Vec<BadCopy> = Vec::new();
         let mut rounds = ROUNDS.start();
+        let mut patience = Schedule::CONTROL.start();
         let mut renewals = 0;
         loop {
             let mut stale = false;
+            let mut asked_to_wait = None;
             for copy in self.order(&chunk, distrusted, &seams.random) {
                 let before = left.start;
                 let outcome = self.read(&chunk, &copy, &mut left, out).await;
@@ -142,6 +156,9 @@ impl Fetcher {
                     }
                     Err(Trouble::Data(error)) => {
                         self.progress.retried();
+                        if is_soon_over(&error) {
+                            asked_to_wait = asked_to_wait.max(Some(error.retry_after()));
+                        }
                         let found = self.report(index, &copy, &error);
                         bad.retain(|known| known.node != found.node);
                         bad.push(found);
@@ -149,7 +166,11 @@ impl Fetcher {
                 }
             }
             if !stale {
-                let Some(wait) = rounds.next(&seams.random, Duration::ZERO) else {
+                let wait = match asked_to_wait {
+                    Some(floor) => patience.next(&seams.random, floor),
+                    None => rounds.next(&seams.random, Duration::ZERO),
+                };
+                let Some(wait) = wait else {
                     let path = self.version.path.clone();
                     return Err(Error::ChunkNotReadable { path, index, bad });
                 };
@@ -213,7 +234,7 @@ impl Fetcher {
         };
         let mut get = connection.get(&request).await?;
         loop {
-            let mut buffer = self.buffers.lease();
+            let mut buffer = self.version.router.buffers.lease();
             let Some(received) = get.next(buffer.space()).await? else {
                 break;
             };
@@ -257,7 +278,7 @@ impl Fetcher {
         if out_of_reach {
             self.findings.lock().unreachable.insert(bad.node);
         }
-        if bad.kind != Kind::Busy {
+        if !is_soon_over(error) {
             self.note(bad.clone());
         }
         bad

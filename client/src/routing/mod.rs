@@ -23,6 +23,7 @@ use proto::names::v1 as names;
 pub(crate) use call::{Ask, Try};
 pub(crate) use group::Group;
 
+use crate::buffer::Buffers;
 use crate::error::Error;
 use crate::settings::Settings;
 use crate::throttle::Throttle;
@@ -41,6 +42,8 @@ pub(crate) struct Router {
     token: RwLock<Option<String>>,
     names_clock: NamesClock,
     pub(crate) throttle: Throttle,
+    /// For every transfer of this client but streams.
+    pub(crate) buffers: Buffers,
 }
 
 impl Router {
@@ -53,6 +56,7 @@ impl Router {
         let throttle = Throttle::new(settings.seams.clock.clone(), settings.limits.bytes_per_second_max);
         Ok(Self {
             throttle,
+            buffers: Buffers::default(),
             settings,
             channels,
             data,

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use super::repeatable::Repeatable;
-use crate::buffer::{Buffers, FRAME_BYTES};
+use crate::buffer::{Buffers, FRAME_BYTES, IN_PLACE_BYTES_MAX};
 use crate::error::Error;
 
 /// Frames of one chunk that are read and hashed ahead of the connection.
@@ -105,6 +105,29 @@ impl ChunkSource {
         }
     }
 
+    /// The whole of a chunk that is no longer than one frame.
+    pub(super) async fn read_small(&self) -> Result<(Bytes, ChunkEnd), Error> {
+        let ChunkSource::Part {
+            source,
+            offset,
+            length,
+            buffers,
+        } = self
+        else {
+            let mut feed = self.open();
+            let frame = feed.next().await?.unwrap_or_default();
+            feed.next().await?;
+            return Ok((frame, feed.end()?));
+        };
+        let (offset, length) = (*offset, *length);
+        if !source.is_on_disk() && length <= IN_PLACE_BYTES_MAX as u64 {
+            return read_frame(source, offset, length, buffers);
+        }
+        let (source, buffers) = (Arc::clone(source), buffers.clone());
+        let reading = tokio::task::spawn_blocking(move || read_frame(&source, offset, length, &buffers));
+        reading.await.map_err(|_| Error::Interrupted)?
+    }
+
     /// Its length, where it is known before it is read.
     pub(super) fn length_hint(&self) -> Option<u64> {
         match self {
@@ -172,6 +195,19 @@ impl Feed {
         };
         end.ok_or(Error::Interrupted)
     }
+}
+
+/// Reads a chunk that is no longer than one frame.
+fn read_frame(
+    source: &Repeatable,
+    offset: u64,
+    length: u64,
+    buffers: &Buffers,
+) -> Result<(Bytes, ChunkEnd), Error> {
+    let mut hasher = ChunkHasher::new(offset);
+    let frame = source.frame(offset, usize::try_from(length).unwrap_or(FRAME_BYTES), buffers)?;
+    hasher.update(&frame);
+    Ok((frame, ChunkEnd::of(offset, length, &hasher)))
 }
 
 /// Runs on a blocking thread until the chunk is read or nobody wants it any more.

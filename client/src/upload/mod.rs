@@ -169,7 +169,7 @@ async fn carry_out(
     let again = match input {
         Input::Repeatable(source) => {
             let chunks = u32::try_from(source.size().div_ceil(session.chunk_bytes)).unwrap_or(u32::MAX);
-            let works = work::parts(&source, session.chunk_bytes, 0..chunks);
+            let works = work::parts(&source, session.chunk_bytes, 0..chunks, &session.router.buffers);
             sending.send_all(works, &mut tally).await?;
             Some(source)
         }
@@ -205,9 +205,7 @@ async fn seal_until_done(
     let mut rounds = 0;
     loop {
         if let Some(source) = again {
-            let source = Arc::clone(source);
-            let checking = tokio::task::spawn_blocking(move || source.check_unchanged());
-            checking.await.map_err(|_| Error::Interrupted)??;
+            source.check_unchanged_soon().await?;
         }
         let need = match seal::seal(session, tally, content).await? {
             Sealed::Published(publication) => return Ok(publication),
@@ -250,7 +248,12 @@ async fn seal_until_done(
             known: Arc::default(),
             ..sending.clone()
         };
-        let works: Works = work::parts(source, session.chunk_bytes, need.into_iter());
+        let works: Works = work::parts(
+            source,
+            session.chunk_bytes,
+            need.into_iter(),
+            &session.router.buffers,
+        );
         resend.send_all(works, tally).await?;
         if tally.content() != Some(content) {
             let again = Arc::clone(source);

@@ -11,7 +11,7 @@ use proto::bulk::put::Put;
 use proto::bulk::receipt::Receipt;
 
 use super::book::Plan;
-use super::feed::{ChunkEnd, Feed};
+use super::feed::{ChunkEnd, ChunkSource, Feed};
 use super::session::Session;
 use crate::error::Error;
 use crate::progress::Progress;
@@ -38,17 +38,18 @@ impl From<DataError> for PutError {
     }
 }
 
-/// Sends what `feed` gives as `plan` says. Counts in `progress` what was sent, and takes it back on failure.
+/// Sends the chunk `source` as `plan` says. Counts in `progress` what was sent, and takes it back on failure.
 pub(super) async fn put(
     session: &Session,
     plan: &Plan,
-    length_hint: Option<u64>,
-    feed: &mut Feed,
+    source: &ChunkSource,
     progress: &Progress,
 ) -> Result<(Receipt, ChunkEnd), PutError> {
+    let length_hint = source.length_hint();
     if length_hint.is_some_and(|length| length <= PIPELINED_BYTES_MAX as u64) {
-        return put_small(session, plan, feed, progress).await;
+        return put_small(session, plan, source, progress).await;
     }
+    let feed = &mut source.open();
     let mut counted = Counted { progress, bytes: 0 };
     let mut connection = session.pool.connection(&plan.primary).await?;
     let mut put = connection.put(&begin(session, plan, length_hint))?;
@@ -70,13 +71,10 @@ pub(super) async fn put(
 async fn put_small(
     session: &Session,
     plan: &Plan,
-    feed: &mut Feed,
+    source: &ChunkSource,
     progress: &Progress,
 ) -> Result<(Receipt, ChunkEnd), PutError> {
-    let (frame, rest) = (feed.next().await, feed.next().await);
-    let frame = frame.map_err(PutError::Source)?.unwrap_or_default();
-    rest.map_err(PutError::Source)?;
-    let end = feed.end().map_err(PutError::Source)?;
+    let (frame, end) = source.read_small().await.map_err(PutError::Source)?;
     let small = SmallPut {
         begin: begin(session, plan, Some(end.length)),
         checksums: blocks::checksums(plan.attempt, 0, &frame),

@@ -8,6 +8,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -92,6 +93,21 @@ impl Repeatable {
                 Ok(buffer.freeze(length))
             }
         }
+    }
+
+    /// As [`Repeatable::check_unchanged`], on another thread where there is a disk to wait for.
+    pub(super) async fn check_unchanged_soon(self: &Arc<Self>) -> Result<(), Error> {
+        if !self.is_on_disk() {
+            return Ok(());
+        }
+        let source = Arc::clone(self);
+        let checking = tokio::task::spawn_blocking(move || source.check_unchanged());
+        checking.await.map_err(|_| Error::Interrupted)?
+    }
+
+    /// Whether reading it may wait for a disk.
+    pub(super) const fn is_on_disk(&self) -> bool {
+        matches!(self, Repeatable::File { .. })
     }
 
     /// Fails where the file is not what it was at the beginning. Blocks on the disk.

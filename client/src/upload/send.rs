@@ -117,9 +117,7 @@ impl Sending {
         let mut tries = 0;
         loop {
             let plan = self.plans.plan(work.index, avoid.clone()).await?;
-            let mut feed = work.source.open();
-            let hint = work.source.length_hint();
-            let error = match put(&self.session, &plan, hint, &mut feed, &self.progress).await {
+            let error = match put(&self.session, &plan, &work.source, &self.progress).await {
                 Ok((receipt, end)) => return Ok(Stored { receipt, end }),
                 Err(PutError::Source(error)) => return Err(error),
                 Err(PutError::SourceStalled) => {

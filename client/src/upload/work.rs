@@ -73,8 +73,12 @@ impl Works {
 }
 
 /// The parts `indices` of `source`.
-pub(super) fn parts(source: &Arc<Repeatable>, chunk_bytes: u64, indices: impl Iterator<Item = u32>) -> Works {
-    let buffers = Buffers::default();
+pub(super) fn parts(
+    source: &Arc<Repeatable>,
+    chunk_bytes: u64,
+    indices: impl Iterator<Item = u32>,
+    buffers: &Buffers,
+) -> Works {
     let size = source.size();
     let works: Vec<Work> = indices
         .map(|index| {

@@ -144,6 +144,15 @@ impl Error {
             Error::UnknownKey => Kind::Retry,
         }
     }
+
+    /// The stable name of this refusal in a [`super::message::Failure`].
+    pub const fn code(self) -> &'static str {
+        match self {
+            Error::Invalid => "E_GRANT_INVALID",
+            Error::Expired => "E_GRANT_EXPIRED",
+            Error::UnknownKey => "E_GRANT_KEY_UNKNOWN",
+        }
+    }
 }
 
 const FORMAT_VERSION: u8 = 1;
