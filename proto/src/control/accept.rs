@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, Server};
 
+use super::gather::Gather;
 use super::routes::Routes;
 use super::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 
@@ -203,7 +204,7 @@ impl Acceptor {
         };
         let cut = self.cut.clone();
         let accepted = Accepted {
-            stream: Box::new(stream),
+            stream: Gather::new(Box::new(stream)),
             peer,
             cut: Box::pin(async move { cut.triggered().await }),
             _place: place,
@@ -215,7 +216,7 @@ impl Acceptor {
 
 /// One connection after its handshake; holds its place among the counted connections until it is closed.
 struct Accepted {
-    stream: Box<TlsStream<Connection>>,
+    stream: Gather<Box<TlsStream<Connection>>>,
     peer: Peer,
     cut: Pin<Box<dyn Future<Output = ()> + Send>>,
     _place: OwnedSemaphorePermit,

@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
+use super::gather::Gather;
 use super::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 
 /// TCP and TLS together.
@@ -43,7 +44,7 @@ pub fn connect(
     };
     let connector = tower::service_fn(move |_: Uri| {
         let reach = reach.clone();
-        async move { reach.open().await.map(TokioIo::new) }
+        async move { reach.open().await.map(Gather::new).map(TokioIo::new) }
     });
     // The URI only fills HTTP/2's `:authority`; where to connect and whom to trust is the connector's matter.
     Ok(Endpoint::from_static("https://dbfs.internal")

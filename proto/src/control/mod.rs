@@ -9,6 +9,7 @@
 
 mod accept;
 mod connect;
+mod gather;
 mod routes;
 
 pub use accept::{Limits, Peer, serve};
