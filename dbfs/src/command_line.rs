@@ -53,6 +53,13 @@ pub(crate) enum Command {
     Man(man::Args),
 }
 
+impl Command {
+    /// Whether this is a server that does its part of an installation.
+    pub(crate) const fn is_role(&self) -> bool {
+        matches!(self, Command::Supernode(_) | Command::Chunkserver(_))
+    }
+}
+
 /// Prints a configuration file with every key, its default and a comment.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ConfigDefaultsArgs {}

@@ -26,6 +26,7 @@ use client::cli::failure::{Exit, Failure};
 use client::cli::options::Environment;
 use command_line::{Command, CommandLine};
 use common::shutdown::Shutdown;
+use local::launch::RUNTIME_THREADS;
 
 fn main() -> ExitCode {
     common::tls::install_provider();
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
         Ok(line) => line,
         Err(exit) => return exit.into(),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match threads(&line.command).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error[E_PROCESS]: cannot start threads: {error}");
@@ -69,9 +70,20 @@ fn main() -> ExitCode {
     exit.into()
 }
 
+/// The threads of this process. A client leaves half of the processors to its hashing, which has threads of its own, and
+/// to servers that may be on the same machine; more would mostly wake each other.
+fn threads(command: &Command) -> tokio::runtime::Builder {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let is_set = std::env::var_os(RUNTIME_THREADS).is_some();
+    if !command.is_role() && !is_set {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        builder.worker_threads((cores / 2).max(1));
+    }
+    builder
+}
+
 async fn run(context: &Context, line: CommandLine) -> Result<(), Failure> {
-    let is_role = matches!(line.command, Command::Supernode(_) | Command::Chunkserver(_));
-    if !is_role {
+    if !line.command.is_role() {
         let filter = match line.options.verbose {
             0 => "error",
             1 => "warn,dbfs_client=info",

@@ -23,7 +23,7 @@ use super::process::{Identity, Running};
 use crate::signals::DETACH;
 
 /// Tokio's own variable for the size of a runtime.
-const RUNTIME_THREADS: &str = "TOKIO_WORKER_THREADS";
+pub(crate) const RUNTIME_THREADS: &str = "TOKIO_WORKER_THREADS";
 /// How long processes may take to end in order.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 const STOP_POLL: Duration = Duration::from_millis(20);
