@@ -141,7 +141,7 @@ impl Default for Limits {
             commands_per_entry_max: 512,
             entry_bytes_max: 1 << 20,
             entries_in_flight_max: 1,
-            spacing: Duration::from_millis(4),
+            spacing: Duration::from_millis(3),
             reads_waiting_max: 16_384,
             readers: 4,
             log_cache_bytes: 32 << 20,
