@@ -135,10 +135,10 @@ impl Checker {
         }
     }
 
-    /// As [`verify`].
+    /// Checks `ticket` against `keys` (current and previous) at names time `now`.
     ///
     /// # Errors
-    /// As [`verify`].
+    /// Forged, expired, or signed with a key that is not among `keys`.
     pub fn verify(&self, keys: &[VerifyingKey], now: ClusterTime, ticket: &[u8]) -> Result<Body, Error> {
         if let Some((key, body)) = self.valid.get(ticket)
             && keys.contains(&key)
@@ -156,15 +156,6 @@ impl std::fmt::Debug for Checker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Checker({} tickets)", self.valid.len())
     }
-}
-
-/// Checks `ticket` against `keys` (current and previous) at names time `now`.
-///
-/// # Errors
-/// Forged, expired, or signed with a key that is not among `keys`.
-pub fn verify(keys: &[VerifyingKey], now: ClusterTime, ticket: &[u8]) -> Result<Body, Error> {
-    let (_, body) = check_signature(keys, ticket)?;
-    in_time(body, now)
 }
 
 fn check_signature<'k>(keys: &'k [VerifyingKey], ticket: &[u8]) -> Result<(&'k VerifyingKey, Body), Error> {
@@ -212,19 +203,20 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_is_valid_until_it_expires() {
+    fn a_ticket_is_valid_until_it_expires_or_its_key_goes_also_where_it_is_remembered() {
         let key = SigningKey::from_seed(KeyId::new(1), &[9; 32]).unwrap();
-        let keys = [key.verifying_key()];
+        let other = SigningKey::from_seed(KeyId::new(1), &[8; 32]).unwrap();
         let ticket = key.sign(&body());
-        assert_eq!(verify(&keys, ClusterTime::from_millis(999), &ticket), Ok(body()));
-        assert_eq!(
-            verify(&keys, ClusterTime::from_millis(1_000), &ticket),
-            Err(Error::Expired)
-        );
-        assert_eq!(
-            verify(&[], ClusterTime::from_millis(0), &ticket),
-            Err(Error::UnknownKey)
-        );
+        let checker = Checker::new(10);
+        for _ in 0..2 {
+            let check = |keys: &[VerifyingKey], millis| {
+                checker.verify(keys, ClusterTime::from_millis(millis), &ticket)
+            };
+            assert_eq!(check(&[], 0), Err(Error::UnknownKey));
+            assert_eq!(check(&[key.verifying_key()], 999), Ok(body()));
+            assert_eq!(check(&[key.verifying_key()], 1_000), Err(Error::Expired));
+            assert_eq!(check(&[other.verifying_key()], 0), Err(Error::Forged));
+        }
     }
 
     #[test]
@@ -232,14 +224,13 @@ mod tests {
         let key = SigningKey::from_seed(KeyId::new(1), &[9; 32]).unwrap();
         let keys = [key.verifying_key()];
         let ticket = key.sign(&body());
+        let checker = Checker::new(10);
+        let check = |ticket: &[u8]| checker.verify(&keys, ClusterTime::from_millis(0), ticket);
+        assert_eq!(check(&ticket), Ok(body()));
         for at in 0..ticket.len() {
             let mut forged = ticket.clone();
             forged[at] ^= 1;
-            assert_ne!(
-                verify(&keys, ClusterTime::from_millis(0), &forged),
-                Ok(body()),
-                "byte {at}"
-            );
+            assert_ne!(check(&forged), Ok(body()), "byte {at}");
         }
     }
 }

@@ -209,6 +209,36 @@ async fn expired_grants_are_asked_for_anew() {
 }
 
 #[tokio::test]
+async fn nodes_that_do_not_know_the_leaders_key_yet_are_waited_for() {
+    let (fake, client, bytes) = with_file(2, CHUNK).await;
+    let set = |fault| {
+        for node in &fake.nodes {
+            *node.get_fault.lock() = fault;
+        }
+    };
+    set(Some(GetFault::KeyUnknown));
+    let memory = Memory::default();
+    let file = path("/me/f");
+    let download = client.download(&file, memory.sink(), DownloadOptions::default());
+    let heard = async {
+        // More often than copies that are plainly bad would be asked.
+        let asked = || {
+            fake.nodes
+                .iter()
+                .map(|node| node.gets.load(Ordering::SeqCst))
+                .sum::<usize>()
+        };
+        while asked() < 12 {
+            tokio::task::yield_now().await;
+        }
+        set(None);
+    };
+    let (report, ()) = tokio::join!(download, heard);
+    assert!(memory.take() == bytes);
+    assert!(report.unwrap().bad.is_empty());
+}
+
+#[tokio::test]
 async fn when_every_copy_is_bad_nothing_takes_the_name() {
     let (fake, client, _) = with_file(3, 3 * CHUNK).await;
     for node in &fake.nodes {

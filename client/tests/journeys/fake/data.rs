@@ -19,7 +19,7 @@ use proto::bulk::frame::{DATA_BYTES_MAX, DataHead, FrameType, RequestNumber};
 use proto::bulk::message::{Failure, GetEnd, GetRequest, Hello, PutBegin, PutEnd};
 use proto::bulk::receipt::{Copy, Receipt, Statement};
 use proto::bulk::transport::{Error, Frame, FrameReader, FrameWriter};
-use proto::bulk::{blocks, handshake};
+use proto::bulk::{blocks, grant, handshake};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
@@ -46,6 +46,8 @@ pub(crate) enum GetFault {
     BreakAfterFirst,
     /// Whole blocks with good checksums, of other content.
     OtherContent,
+    /// The node has not heard the key of the grant yet.
+    KeyUnknown,
 }
 
 /// A chunk at a node.
@@ -353,12 +355,22 @@ impl Node {
             let missing = Failure::new(NodeId::new(self.number), Kind::NotFound, "E_NO_CHUNK", "not here");
             found.is_none().then_some(missing)
         });
+        let fault = *self.get_fault.lock();
+        let refusal = refusal.or_else(|| {
+            let unknown = grant::Error::UnknownKey;
+            let failure = Failure::new(
+                NodeId::new(self.number),
+                unknown.kind(),
+                unknown.code(),
+                unknown.to_string(),
+            );
+            (fault == Some(GetFault::KeyUnknown)).then_some(failure)
+        });
         if let Some(refusal) = refusal {
             writer.control(first.request, &refusal);
             writer.flush().await?;
             return Ok(true);
         }
-        let fault = *self.get_fault.lock();
         let kept = found.unwrap();
         let block = BLOCK_BYTES as u64;
         let mut at = asked.offset / block * block;
