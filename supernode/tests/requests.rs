@@ -6,7 +6,7 @@ mod support;
 
 use common::error::Kind;
 use proto::names::v1 as names;
-use proto::ticket::{Purpose, VerifyingKey, verify};
+use proto::ticket::{Checker, Purpose, VerifyingKey};
 use support::{Client, Cluster, eventually, hello, small};
 
 fn code<T: std::fmt::Debug>(outcome: Result<T, proto::error::RpcError>) -> String {
@@ -137,7 +137,7 @@ async fn an_upload_goes_from_open_to_published() {
         .map(|key| VerifyingKey::new(common::ids::KeyId::new(key.key_id), key.key.to_vec()))
         .collect();
     let now = common::time::ClusterTime::from_millis(told.names_time_millis);
-    let ticket = verify(&keys, now, &session.ticket).unwrap();
+    let ticket = Checker::new(1).verify(&keys, now, &session.ticket).unwrap();
     let Some(Purpose::Upload(upload)) = ticket.purpose else {
         panic!("{ticket:?}");
     };
@@ -178,7 +178,7 @@ async fn an_upload_goes_from_open_to_published() {
         (100, &["alpha".to_owned()][..])
     );
     assert_eq!(entry.metadata["kind"], "report");
-    let ticket = verify(&keys, now, &resolved.ticket).unwrap();
+    let ticket = Checker::new(1).verify(&keys, now, &resolved.ticket).unwrap();
     assert!(matches!(ticket.purpose, Some(Purpose::Read(read)) if read.version == session.upload_id));
     // The same key after publication: still the same session.
     let again = ada.open_upload(opening).await.unwrap();
