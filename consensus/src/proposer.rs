@@ -1,9 +1,11 @@
 //! Coalesces the commands of many callers into few log entries.
 //!
 //! While an entry is under way the next one gathers, and where several callers come at once, entries keep a distance in
-//! which more gather; a lone caller waits for nobody. Each command has its own outcome.
+//! which more gather: the longer, the more came with the last one. A lone caller waits for nobody. Each command has its
+//! own outcome.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::ids::Epoch;
 use prost::bytes::Bytes;
@@ -29,7 +31,7 @@ pub(crate) async fn run<R: Send + 'static>(
     limits: Limits,
 ) {
     let slots = Arc::new(Semaphore::new(limits.entries_in_flight_max));
-    let (mut submitted, mut crowded) = (ledger.clock.moment(), false);
+    let (mut submitted, mut distance) = (ledger.clock.moment(), Duration::ZERO);
     loop {
         let Some(first) = waiting.recv().await else {
             return;
@@ -37,14 +39,14 @@ pub(crate) async fn run<R: Send + 'static>(
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
             return;
         };
-        if crowded {
-            let since = ledger.clock.moment().since(submitted);
-            if since < limits.spacing {
-                ledger.clock.sleep(limits.spacing - since).await;
-            }
+        let since = ledger.clock.moment().since(submitted);
+        if since < distance {
+            ledger.clock.sleep(distance - since).await;
         }
         let batch = gather(first, &mut waiting, &limits);
-        (submitted, crowded) = (ledger.clock.moment(), batch.len() > 1);
+        let others = u32::try_from(batch.len() - 1).unwrap_or(u32::MAX);
+        let wanted = limits.spacing_per_caller.saturating_mul(others);
+        (submitted, distance) = (ledger.clock.moment(), wanted.min(limits.spacing));
         submit(batch, slot, &ledger).await;
     }
 }

@@ -111,7 +111,9 @@ pub struct Limits {
     pub entry_bytes_max: usize,
     /// Log entries under way at a time.
     pub entries_in_flight_max: usize,
-    /// The least time between two log entries while several callers propose at once.
+    /// How long the next log entry waits for each caller beyond the first that proposed for the last one.
+    pub spacing_per_caller: Duration,
+    /// The most that it waits.
     pub spacing: Duration,
     /// Linearizable reads waiting for their position; beyond it callers get [`Error::Busy`].
     pub reads_waiting_max: usize,
@@ -141,6 +143,7 @@ impl Default for Limits {
             commands_per_entry_max: 512,
             entry_bytes_max: 1 << 20,
             entries_in_flight_max: 1,
+            spacing_per_caller: Duration::from_micros(500),
             spacing: Duration::from_millis(3),
             reads_waiting_max: 16_384,
             readers: 4,
