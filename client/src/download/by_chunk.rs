@@ -183,20 +183,20 @@ impl One {
         let wants_hash = self.piece.is_whole();
         while let Some(frame) = frames.recv().await {
             let (part, at) = (self.part.clone(), chunk.offset + frame.offset - self.base);
-            if part.is_none() && frame.bytes.len() <= IN_PLACE_BYTES_MAX {
-                if wants_hash {
-                    hasher.update(&frame.bytes);
-                }
-                continue;
-            }
-            let writing = tokio::task::spawn_blocking(move || {
+            let in_place = part.is_none() && frame.bytes.len() <= IN_PLACE_BYTES_MAX;
+            let work = move || {
                 if wants_hash {
                     hasher.update(&frame.bytes);
                 }
                 part.map_or(Ok(()), |part| part.write(at, &frame.bytes))
                     .map(|()| hasher)
-            });
-            hasher = writing.await.map_err(|_| Error::Interrupted)??;
+            };
+            hasher = if in_place {
+                work()?
+            } else {
+                let working = tokio::task::spawn_blocking(work);
+                working.await.map_err(|_| Error::Interrupted)??
+            };
         }
         Ok(hasher)
     }
