@@ -294,6 +294,7 @@ fn kind_of_refusal(code: &str) -> Kind {
         "E_QUOTA" | "E_NO_SPACE" => Kind::Full,
         "E_NOT_FOUND" | "E_UPLOAD_UNKNOWN" | "E_UPLOAD_FORGOTTEN" => Kind::NotFound,
         "E_TOO_LARGE" | "E_DIGEST" => Kind::Invalid,
+        "E_SESSION_LOST" => Kind::Retry,
         _ => Kind::Conflict,
     }
 }

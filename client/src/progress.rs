@@ -98,6 +98,13 @@ impl Progress {
         self.retried();
     }
 
+    /// Everything must be moved again.
+    pub(crate) fn restarted(&self) {
+        self.0.bytes_done.store(0, Ordering::Relaxed);
+        self.0.chunks_done.store(0, Ordering::Relaxed);
+        self.retried();
+    }
+
     pub(crate) fn chunk_done(&self) {
         self.0.chunks_done.fetch_add(1, Ordering::Relaxed);
     }

@@ -303,6 +303,20 @@ impl<M: Machine> Group<M> {
         shared.readers.run(query).await
     }
 
+    /// Runs `query` on tables that may lack what was applied here in the last moments, for whoever looks again when it
+    /// counts: it asks for no commit, and so does not keep others from sharing one.
+    ///
+    /// # Errors
+    /// As [`Group::read_local`].
+    pub async fn read_lagging<T, F>(&self, query: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.inner.ledger.roster.health.check()?;
+        self.inner.state.shared.readers.run(query).await
+    }
+
     /// What this member knows now.
     pub fn status(&self) -> GroupStatus {
         self.inner.ledger.roster.status()

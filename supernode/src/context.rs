@@ -23,6 +23,7 @@ use crate::core::placement::Policy;
 use crate::core::refusal::Refusal;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
+use crate::open_sessions::OpenSessions;
 use crate::passwords::Passwords;
 use crate::store::NamesMachine;
 use crate::store::apply::{Stop, decode_refusal};
@@ -49,6 +50,8 @@ pub(crate) struct Context {
     pub(crate) keyring: Keyring,
     /// What clusters last said.
     pub(crate) board: Board,
+    /// Sessions without a row.
+    pub(crate) sessions: OpenSessions,
     /// Hashing of passwords.
     pub(crate) passwords: Passwords,
     /// Places for clients' requests.
@@ -109,6 +112,20 @@ impl Context {
         Q: FnOnce(&Connection) -> Result<T, Stop> + Send + 'static,
     {
         let outcome = self.group.read_local(move |tables| settle(query(tables))).await;
+        outcome.map_err(group_error)?.map_err(refused)
+    }
+
+    /// Runs `query` on what was applied here, but perhaps not in the last moments: for what is looked at again when it
+    /// is applied.
+    ///
+    /// # Errors
+    /// As [`Context::read`].
+    pub(crate) async fn read_lagging<T, Q>(&self, query: Q) -> Result<T, RpcError>
+    where
+        T: Send + 'static,
+        Q: FnOnce(&Connection) -> Result<T, Stop> + Send + 'static,
+    {
+        let outcome = self.group.read_lagging(move |tables| settle(query(tables))).await;
         outcome.map_err(group_error)?.map_err(refused)
     }
 
@@ -226,6 +243,16 @@ pub(crate) fn unexpected() -> RpcError {
         "E_INTERNAL",
         "the names group answered something else than was asked",
     )
+}
+
+/// The leadership under which this was begun has ended meanwhile.
+pub(crate) fn over() -> RpcError {
+    RpcError::new(
+        Kind::Retry,
+        "E_NO_LEADER",
+        "this supernode does not lead any more",
+    )
+    .retry_after(RETRY_AFTER)
 }
 
 /// A refusal as it goes to the caller.

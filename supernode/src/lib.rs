@@ -24,6 +24,7 @@ mod arrow;
 mod board;
 mod context;
 mod keyring;
+mod open_sessions;
 mod passwords;
 
 pub mod config;

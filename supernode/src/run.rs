@@ -30,6 +30,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
+use crate::open_sessions::OpenSessions;
 use crate::passwords::Passwords;
 use crate::store::NamesMachine;
 
@@ -193,6 +194,7 @@ fn context(
     Context {
         keyring: Keyring::default(),
         board: Board::new(clock.clone()),
+        sessions: OpenSessions::default(),
         passwords: Passwords::new(
             limits.password_checks_max,
             limits.password_checks_queued_max,

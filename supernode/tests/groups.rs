@@ -140,6 +140,55 @@ async fn followers_answer_reads_and_name_the_leader_for_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_lasts_survives_its_leader_and_another_is_lost_with_it() {
+    let mut three = Three::start().await;
+    let leader = three.leader().await;
+    let root = three.client(leader).login("root", ROOT_PASSWORD).await;
+    let cluster = Cluster::new(&three.installation, &three.supernodes[leader].address, "alpha", 1);
+    cluster.beat().await;
+    let mut lasting = root.opening("/root/lasting").await;
+    lasting.repeatable = true;
+    let lasts = root.open_upload(lasting.clone()).await.unwrap().upload_id;
+    // The leader alone knows it, until it has lasted.
+    let mut follower = three.client((leader + 1) % 3);
+    follower.token.clone_from(&root.token);
+    let asking = names::GetUploadRequest {
+        upload_id: lasts,
+        wait_millis: 0,
+    };
+    let asked = follower.get_upload(asking).await.unwrap_err();
+    assert_eq!(asked.kind, Kind::NotLeader);
+    eventually("the session to be recorded", || async {
+        follower.get_upload(asking).await.ok()
+    })
+    .await;
+    let mut short = root.opening("/root/short").await;
+    short.repeatable = true;
+    let is_lost = root.open_upload(short.clone()).await.unwrap().upload_id;
+    three.supernodes.remove(leader).stop().await;
+
+    let leader = three.leader().await;
+    let address = three.supernodes[leader].address.clone();
+    let mut next = three.client(leader);
+    next.token.clone_from(&root.token);
+    let cluster = Cluster::new(&three.installation, &address, "alpha", 1);
+    cluster.beat().await;
+    let both = cluster.publishing(&[lasts, is_lost]);
+    let reply = eventually("an answer", || async { cluster.publish(both.clone()).await.ok() }).await;
+    assert!(reply.outcomes[0].published);
+    assert_eq!(reply.outcomes[1].refused_code, "E_SESSION_LOST");
+    // Opened again with the same key.
+    let again = next.open_upload(short).await.unwrap().upload_id;
+    assert!(again > is_lost);
+    let reply = cluster.publish(cluster.publishing(&[again])).await.unwrap();
+    assert!(reply.outcomes[0].published);
+    assert_eq!(next.open_upload(lasting).await.unwrap().upload_id, lasts);
+    for supernode in three.supernodes {
+        supernode.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_of_three_go_on() {
     let mut three = Three::start().await;
     let leader = three.leader().await;

@@ -187,6 +187,80 @@ async fn an_upload_goes_from_open_to_published() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_can_be_repeated_needs_no_row_until_it_ends() {
+    let (_installation, supernode, root, cluster) = small().await;
+    let ada = root.with_user("ada").await;
+    let repeatable = |mut opening: names::OpenUploadRequest| {
+        opening.repeatable = true;
+        opening
+    };
+    let opening = repeatable(ada.opening("/ada/x").await);
+    let session = ada.open_upload(opening.clone()).await.unwrap();
+    let id = session.upload_id;
+    assert!(!session.ticket.is_empty());
+    assert_eq!(session.status.unwrap().state(), names::UploadState::Open);
+    let again = ada.open_upload(opening.clone()).await.unwrap();
+    assert_eq!(again.upload_id, id);
+    let mut elsewhere = opening.clone();
+    elsewhere.path = "/ada/y".to_owned();
+    assert_eq!(code(ada.open_upload(elsewhere).await), "E_KEY_REUSED");
+    let asking = names::GetUploadRequest {
+        upload_id: id,
+        wait_millis: 0,
+    };
+    assert_eq!(
+        ada.get_upload(asking).await.unwrap().state(),
+        names::UploadState::Open
+    );
+    let bob = root.with_user("bob").await;
+    assert_eq!(code(bob.get_upload(asking).await), "E_UPLOAD_NOT_FOUND");
+    let open = |status: names::StatusReply| status.uploads_open;
+    let status = root.status(names::StatusRequest::default()).await.unwrap();
+    assert_eq!(open(status), 1);
+    let reply = cluster.publish(cluster.publishing(&[id])).await.unwrap();
+    assert!(reply.outcomes[0].published);
+    let found = ada.open_upload(opening).await.unwrap();
+    assert_eq!(found.status.unwrap().state(), names::UploadState::Published);
+    let status = root.status(names::StatusRequest::default()).await.unwrap();
+    assert_eq!(open(status), 0);
+    // What speaks against it is said at once.
+    let mut absent = repeatable(ada.opening("/ada/x").await);
+    absent.condition = Some(names::Condition {
+        if_absent: true,
+        ..names::Condition::default()
+    });
+    assert_eq!(code(ada.open_upload(absent).await), "E_EXISTS");
+    let foreign = repeatable(bob.opening("/ada/z").await);
+    assert_eq!(code(bob.open_upload(foreign).await), "E_NOT_FOUND");
+    // One that is aborted is told to its cluster like any other.
+    let opening = repeatable(ada.opening("/ada/z").await);
+    let id = ada.open_upload(opening).await.unwrap().upload_id;
+    let aborting = names::AbortUploadRequest { upload_id: id };
+    assert_eq!(code(bob.abort_upload(aborting).await), "E_UPLOAD_NOT_FOUND");
+    let status = ada.abort_upload(aborting).await.unwrap();
+    assert_eq!(status.state(), names::UploadState::Aborted);
+    assert_eq!(cluster.beat().await.aborted_uploads, [id]);
+    supernode.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_of_many_sessions_never_repeat() {
+    let (_installation, supernode, root, cluster) = small().await;
+    let mut ids = std::collections::BTreeSet::new();
+    for number in 0..300 {
+        let mut opening = root.opening(&format!("/root/{number}")).await;
+        // Every tenth is committed at once.
+        opening.repeatable = number % 10 != 0;
+        assert!(ids.insert(root.open_upload(opening).await.unwrap().upload_id));
+    }
+    let ids: Vec<u64> = ids.into_iter().collect();
+    let reply = cluster.publish(cluster.publishing(&ids)).await.unwrap();
+    assert!(reply.outcomes.iter().all(|outcome| outcome.published));
+    assert_eq!(root.list_paths("/root", false).await.len(), 300);
+    supernode.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_aborted_upload_is_told_to_its_cluster_and_never_published() {
     let (_installation, supernode, root, cluster) = small().await;
     let opening = root.opening("/root/x").await;

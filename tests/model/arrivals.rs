@@ -5,7 +5,7 @@ use common::lifecycle::{Replica, ReplicaEvent, Session, Version};
 use crate::cluster::Sealing;
 use crate::protocol::Protocol;
 use crate::rules::Broken;
-use crate::state::{Answer, Message, Number, Outcome, Proposal, State, Told};
+use crate::state::{Answer, Client, Held, Message, Number, Outcome, Proposal, State, Told};
 
 impl Protocol {
     /// One message arrives, for the first time or again.
@@ -13,20 +13,23 @@ impl Protocol {
         match message {
             // At the names layer.
             Message::OpenUpload(key) => {
-                if let Some(number) = state.names.open(key, self.broken) {
+                if let Some(number) = state.names.open(key, self.sessions_held(), self.broken) {
                     state.net.insert(Message::Opened(key, number));
                 }
             }
             Message::AbortUpload(number) => {
-                if let Some(session) = state.names.abort(number) {
+                if let Some(session) = state.names.abort(number, self.broken) {
                     state.net.insert(Message::SessionEnded(number, session));
                 }
             }
             Message::UploadAbandoned(number) => {
-                state.names.abort(number);
+                // It brings no opening along.
+                if !state.names.is_in_memory(number) {
+                    state.names.abort(number, self.broken);
+                }
             }
             Message::Publish(number) => {
-                let answer = state.names.publish(number, true);
+                let answer = state.names.publish(number, true, self.broken);
                 state.net.insert(Message::Published(number, answer));
             }
             Message::Settled(number) => state.names.settled(number),
@@ -144,7 +147,8 @@ impl Protocol {
 fn receive_at_client(state: &mut State, message: Message) {
     match message {
         Message::Opened(key, number) => {
-            for client in state.clients.iter_mut().filter(|client| client.key == key) {
+            let waiting = |client: &&mut Client| client.key == key && client.told.is_none();
+            for client in state.clients.iter_mut().filter(waiting) {
                 client.upload = Some(number);
             }
         }
@@ -154,6 +158,8 @@ fn receive_at_client(state: &mut State, message: Message) {
         Message::SessionEnded(number, session) if session.may_be_reported_failed() => {
             tell(state, number, Told::Failure);
         }
+        // The code of the refusal says it: the client opens its upload again.
+        Message::Report(number, Outcome::Refused) if state.names.sessions[number].held == Held::Lost => {}
         Message::Report(number, Outcome::Refused) => tell(state, number, Told::Failure),
         Message::SendAgain(number) => {
             for client in state

@@ -13,7 +13,8 @@
 //!
 //! * **Names log** (supernodes): `OpenUpload` by key, `AbortUpload`, `Publish` with conditions that may fail,
 //!   delete into the trash, restore, expiry with an outbox row, outcomes kept until acknowledged, sessions
-//!   forgotten.
+//!   forgotten. A session may be known to its leader alone at first; the next leader records it as lost, and the client
+//!   opens its upload again. A leader may see a key's session late, and begin a second one.
 //! * **Cluster log**: `Open` (also of a small file, which its leader alone may know until its seal records it), `Seal`, `Abandon`, `Outcome`, `Release`, `Reclaim`, `Mark`, `Doom`, `Dropped`.
 //! * **Leader**: decides on what the log says at one time and commits at a later one, or dies in between; the
 //!   next leader has the log and nothing else. What a leader remembers is a hint, and a hint may as well be late; but for
@@ -69,6 +70,7 @@ fn new_file() -> Protocol {
         writes: Writes::NewFile,
         nodes: 2,
         crashes_max: 2,
+        names_crashes_max: 0,
         restores_max: 1,
         broken: None,
         settled: Settled::default(),
@@ -82,6 +84,16 @@ fn small_file() -> Protocol {
         crashes_max: 1,
         restores_max: 0,
         ..new_file()
+    }
+}
+
+/// A small file whose session the names layer's leader alone knows at first, on one node, under a death of that leader.
+fn small_session() -> Protocol {
+    Protocol {
+        nodes: 1,
+        crashes_max: 0,
+        names_crashes_max: 1,
+        ..small_file()
     }
 }
 
@@ -134,6 +146,25 @@ fn a_new_file_is_safe_and_comes_to_rest() {
 #[test]
 fn a_small_file_is_safe_and_comes_to_rest() {
     holds(small_file(), 10_000);
+}
+
+#[test]
+fn a_session_in_memory_is_safe_and_comes_to_rest() {
+    holds(small_session(), 500_000);
+}
+
+#[test]
+fn what_a_names_leader_alone_knew_has_to_be_recorded_as_lost() {
+    is_noticed(small_session(), Broken::LostNotRecorded, properties::ONE_OUTCOME);
+}
+
+#[test]
+fn a_key_is_looked_at_again_when_its_session_gets_a_row() {
+    is_noticed(
+        small_session(),
+        Broken::KeyNotLookedAtAgain,
+        properties::ONE_VERSION_PER_KEY,
+    );
 }
 
 #[test]

@@ -1,29 +1,48 @@
-//! The names log: sessions, the path, the trash and the outbox. Each method is one committed entry.
+//! The names log: sessions, the path, the trash and the outbox. Each method is one committed entry, but for the sessions
+//! that the leader alone knows.
 
 use common::lifecycle::{Session, SessionEvent, Version, VersionEvent};
 
 use crate::rules::Broken;
-use crate::state::{Answer, Key, NamesLog, Number, Outcome, SessionRow};
+use crate::state::{Answer, Held, Key, NamesLog, Number, Outcome, SessionRow};
 
 impl NamesLog {
     /// The row of a session that is still known.
     pub(crate) fn known(&self, number: Number) -> Option<&SessionRow> {
-        self.sessions.get(number).filter(|row| !row.forgotten)
+        let row = self.sessions.get(number);
+        row.filter(|row| row.held == Held::InLog && !row.forgotten)
     }
 
     fn known_mut(&mut self, number: Number) -> Option<&mut SessionRow> {
-        self.sessions.get_mut(number).filter(|row| !row.forgotten)
+        let row = self.sessions.get_mut(number);
+        row.filter(|row| row.held == Held::InLog && !row.forgotten)
     }
 
     /// `OpenUpload(key)`: the same key gives the same session; a key whose window is over gives none.
-    pub(crate) fn open(&mut self, key: Key, broken: Option<Broken>) -> Option<Number> {
-        let found = self.sessions.iter().position(|row| row.key == key);
+    pub(crate) fn open(&mut self, key: Key, held: Held, broken: Option<Broken>) -> Option<Number> {
+        let leads_to = |row: &SessionRow| row.key == key && row.held != Held::Lost;
+        let found = self.sessions.iter().position(leads_to);
         if let Some(number) = found
             && (broken != Some(Broken::KeyNotRemembered) || self.sessions.len() > 1)
         {
-            return self.known(number).map(|_| number);
+            let is_known = self.known(number).is_some() || self.is_in_memory(number);
+            return is_known.then_some(number);
         }
+        Some(self.begin(key, held))
+    }
+
+    /// As `open`, by a leader whose look at the rows lags: it begins a second session for the key.
+    pub(crate) fn open_lagging(&mut self, key: Key) -> Option<Number> {
+        let of_key = |row: &&SessionRow| row.key == key;
+        let mut rows = self.sessions.iter().filter(of_key);
+        let lags = rows.clone().any(|row| row.held == Held::InLog && !row.forgotten)
+            && rows.all(|row| row.held != Held::InMemory);
+        lags.then(|| self.begin(key, Held::InMemory))
+    }
+
+    fn begin(&mut self, key: Key, held: Held) -> Number {
         self.sessions.push(SessionRow {
+            held,
             key,
             session: Session::Open,
             version: None,
@@ -31,11 +50,59 @@ impl NamesLog {
             release_owed: false,
             forgotten: false,
         });
-        Some(self.sessions.len() - 1)
+        self.sessions.len() - 1
+    }
+
+    pub(crate) fn is_in_memory(&self, number: Number) -> bool {
+        let row = self.sessions.get(number);
+        row.is_some_and(|row| row.held == Held::InMemory)
+    }
+
+    /// A command brought along the opening of a session that the leader alone knew: it has its row now. Or it is lost,
+    /// because its key has led to another session.
+    pub(crate) fn record(&mut self, number: Number, broken: Option<Broken>) {
+        let Some(row) = self.sessions.get(number).filter(|row| row.held == Held::InMemory) else {
+            return;
+        };
+        let in_log = |other: &SessionRow| other.key == row.key && other.held == Held::InLog;
+        if self.sessions.iter().any(in_log) && broken != Some(Broken::KeyNotLookedAtAgain) {
+            self.lose(number);
+        } else {
+            self.sessions[number].held = Held::InLog;
+        }
+    }
+
+    /// The leader dies; the next one's first command records as lost what the last one alone knew.
+    pub(crate) fn change_leader(&mut self) {
+        for number in 0..self.sessions.len() {
+            if self.is_in_memory(number) {
+                self.lose(number);
+            }
+        }
+        self.crashes += 1;
+    }
+
+    fn lose(&mut self, number: Number) {
+        let row = &mut self.sessions[number];
+        row.held = Held::Lost;
+        row.session = Session::Aborted;
+        row.outcome_owed = false;
+    }
+
+    /// A late `Publish` of an earlier leader, with the opening of a session that has been lost since.
+    pub(crate) fn publish_late(&mut self, number: Number, broken: Option<Broken>) -> Answer {
+        if broken == Some(Broken::LostNotRecorded) {
+            let row = &mut self.sessions[number];
+            row.held = Held::InLog;
+            row.session = Session::Open;
+            return self.publish(number, true, broken);
+        }
+        Answer::Ended(Outcome::Refused)
     }
 
     /// `AbortUpload`: has an effect only on an open session. The answer is the state in which it stands now.
-    pub(crate) fn abort(&mut self, number: Number) -> Option<Session> {
+    pub(crate) fn abort(&mut self, number: Number, broken: Option<Broken>) -> Option<Session> {
+        self.record(number, broken);
         let row = self.known_mut(number)?;
         if let Ok(aborted) = row.session.next(SessionEvent::Abort) {
             row.session = aborted;
@@ -45,7 +112,16 @@ impl NamesLog {
 
     /// `Publish`: judged once, answered the same for ever. `conditions_hold` stands for if-match, existence, rights and
     /// quota at this entry. Publishing moves the path; what it pointed at before goes to the trash.
-    pub(crate) fn publish(&mut self, number: Number, conditions_hold: bool) -> Answer {
+    pub(crate) fn publish(
+        &mut self,
+        number: Number,
+        conditions_hold: bool,
+        broken: Option<Broken>,
+    ) -> Answer {
+        self.record(number, broken);
+        if self.sessions[number].held == Held::Lost {
+            return Answer::Ended(Outcome::Refused);
+        }
         let Some(row) = self.known_mut(number) else {
             return Answer::Forgotten;
         };

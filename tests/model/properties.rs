@@ -236,7 +236,12 @@ fn told_the_truth(state: &State) -> bool {
         match (client.told, session) {
             (None, _) => true,
             (Some(Told::Success), row) => row.is_some_and(|row| row.session == Session::Published),
-            (Some(Told::Failure), row) => row.is_some_and(|row| row.session.may_be_reported_failed()),
+            (Some(Told::Failure), row) => {
+                // Whichever session it was that the client knew of.
+                let published = |row: &SessionRow| row.key == client.key && row.version.is_some();
+                row.is_some_and(|row| row.session.may_be_reported_failed())
+                    && !state.names.sessions.iter().any(published)
+            }
         }
     })
 }

@@ -14,9 +14,12 @@ use crate::properties;
 use crate::repair::Settled;
 use crate::rules::Broken;
 use crate::state::{
-    Answer, CLIENT_KEY, ChunkId, Client, ClusterLog, Leader, Message, NamesLog, Number, Outcome, Proposal,
-    SessionRow, State, Told, UploadRow,
+    Answer, CLIENT_KEY, ChunkId, Client, ClusterLog, Held, Key, Leader, Message, NamesLog, Number, Outcome,
+    Proposal, SessionRow, State, Told, UploadRow,
 };
+
+/// Sessions that a key may have led to, the lost ones among them.
+const SESSIONS_MAX: usize = 2;
 
 /// What a client starts with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub(crate) struct Protocol {
     pub(crate) writes: Writes,
     pub(crate) nodes: usize,
     pub(crate) crashes_max: u8,
+    /// Of the names layer's leader. Where it may die, it alone knows a session at first.
+    pub(crate) names_crashes_max: u8,
     pub(crate) restores_max: u8,
     pub(crate) broken: Option<Broken>,
     pub(crate) settled: Settled,
@@ -49,6 +54,14 @@ pub(crate) enum Action {
     Commit(Proposal),
     /// The leader dies; another leads.
     LeaderCrash,
+    /// The names layer's leader dies; another leads.
+    NamesLeaderCrash,
+    /// The names layer opens an upload again under a key, and does not see yet that the key led to one before.
+    OpenLagging(Key),
+    /// A session that lasts gets its row.
+    RecordSession(Number),
+    /// A publication that an earlier leader of the names layer proposed is committed.
+    CommitLatePublish(Number),
     /// The names layer aborts a session that has been silent too long.
     AbortSilentSession(Number),
     /// The dedupe window of a session is over.
@@ -114,6 +127,7 @@ impl Model for Protocol {
 fn publish_base(state: &mut State) {
     let chunk = ChunkId { upload: 0, slot: 0 };
     state.names.sessions.push(SessionRow {
+        held: Held::InLog,
         key: 0,
         session: Session::Published,
         version: Some(Version::Published),
@@ -154,9 +168,19 @@ impl Protocol {
         actions.extend(state.net.iter().copied().map(Action::Receive));
         actions.extend(state.leader.proposals.iter().copied().map(Action::Commit));
         for (number, row) in state.names.sessions.iter().enumerate() {
-            if !row.forgotten && row.session == Session::Open {
+            if row.held == Held::InMemory {
+                actions.push(Action::RecordSession(number));
+            } else if !row.forgotten && row.session == Session::Open {
                 actions.push(Action::AbortSilentSession(number));
             }
+        }
+    }
+
+    /// Where sessions begin to be known.
+    pub(crate) fn sessions_held(&self) -> Held {
+        match self.names_crashes_max {
+            0 => Held::InLog,
+            _ => Held::InMemory,
         }
     }
 
@@ -165,12 +189,22 @@ impl Protocol {
         if state.leader.epoch < self.crashes_max {
             actions.push(Action::LeaderCrash);
         }
+        if state.names.crashes < self.names_crashes_max {
+            actions.push(Action::NamesLeaderCrash);
+        }
+        if self.names_crashes_max > 0 && state.names.sessions.len() < SESSIONS_MAX {
+            actions.push(Action::OpenLagging(CLIENT_KEY));
+        }
         if state.names.path.is_some() {
             actions.push(Action::Delete);
         }
         for (number, row) in state.names.sessions.iter().enumerate() {
-            if state.net.contains(&Message::Publish(number)) && row.session == Session::Open {
+            let asked = state.net.contains(&Message::Publish(number));
+            if asked && row.session == Session::Open {
                 actions.push(Action::ReceivePublishInVain(number));
+            }
+            if asked && row.held == Held::Lost {
+                actions.push(Action::CommitLatePublish(number));
             }
             if row.version == Some(Version::Trashed) && state.names.restores < self.restores_max {
                 actions.push(Action::Restore(number));
@@ -197,7 +231,7 @@ impl Protocol {
         match action {
             Action::Receive(message) => self.receive(state, message),
             Action::ReceivePublishInVain(number) => {
-                let answer = state.names.publish(number, false);
+                let answer = state.names.publish(number, false, self.broken);
                 state.net.insert(Message::Published(number, answer));
             }
             Action::Commit(proposal) => {
@@ -211,8 +245,19 @@ impl Protocol {
                     ..Leader::default()
                 };
             }
+            Action::NamesLeaderCrash => state.names.change_leader(),
+            Action::OpenLagging(key) => {
+                if let Some(number) = state.names.open_lagging(key) {
+                    state.net.insert(Message::Opened(key, number));
+                }
+            }
+            Action::RecordSession(number) => state.names.record(number, self.broken),
+            Action::CommitLatePublish(number) => {
+                let answer = state.names.publish_late(number, self.broken);
+                state.net.insert(Message::Published(number, answer));
+            }
             Action::AbortSilentSession(number) => {
-                state.names.abort(number);
+                state.names.abort(number, self.broken);
             }
             Action::Forget(number) => state.names.forget(number),
             Action::Delete => state.names.trash(),

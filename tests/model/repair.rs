@@ -24,12 +24,14 @@ pub(crate) struct Settled(Mutex<HashMap<State, bool>>);
 impl Protocol {
     /// Does everything come to rest from here?
     pub(crate) fn settles(&self, state: &State) -> bool {
-        let durable = State {
+        let mut durable = State {
             leader: Leader::default(),
             clients: vec![],
             net: [].into(),
             ..state.clone()
         };
+        durable.names.change_leader();
+        durable.names.crashes = 0;
         let mut known = self.settled.0.lock().expect("no property panics while it looks");
         if let Some(settles) = known.get(&durable) {
             return *settles;

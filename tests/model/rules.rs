@@ -33,4 +33,9 @@ pub(crate) enum Broken {
     UnrecordedIsDead,
     /// A seal records an upload under a number that an earlier leadership gave out.
     SealUnderAnOldNumber,
+    /// A leadership of the names layer does not record what its predecessor alone knew as lost: what is not known is
+    /// refused, and a late publication that brings its opening along is carried out.
+    LostNotRecorded,
+    /// A session that gets its row from an opening gets it whatever else its key has led to.
+    KeyNotLookedAtAgain,
 }

@@ -10,7 +10,7 @@ pub(crate) type Key = u8;
 /// The key of the one client that uploads.
 pub(crate) const CLIENT_KEY: Key = 1;
 
-/// The number of an upload, from the names log's committed counter. The session, the upload and the version that
+/// The number of an upload, from the names log's committed counter, or a block reserved from it. The session, the upload and the version that
 /// comes of it share this number.
 pub(crate) type Number = usize;
 
@@ -64,10 +64,24 @@ pub(crate) struct NamesLog {
     pub(crate) path: Option<Number>,
     /// How often something was taken out of the trash, which the model bounds.
     pub(crate) restores: u8,
+    /// How often its leader died.
+    pub(crate) crashes: u8,
+}
+
+/// Where a session is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Held {
+    /// In the log, as a row.
+    InLog,
+    /// By the names layer's leader alone, which took its number from a reserved block.
+    InMemory,
+    /// In the log, as lost: nothing will come of it.
+    Lost,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SessionRow {
+    pub(crate) held: Held,
     pub(crate) key: Key,
     pub(crate) session: Session,
     /// Present once published.

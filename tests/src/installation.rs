@@ -1,4 +1,4 @@
-//! A whole installation of real processes, one at a time per test binary.
+//! A whole installation of real processes.
 //!
 //! It is made by `dbfs up --detach` in a temporary folder with ports of its own, and ended by SIGKILL when dropped:
 //! nothing of it outlives the test, whatever the test did to it.
@@ -8,7 +8,6 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -16,9 +15,6 @@ use tempfile::TempDir;
 use crate::binary::dbfs_binary;
 use crate::process::{Process, Role};
 use crate::wait::until;
-
-/// Two cores do not carry two installations: tests that need one wait for their turn.
-static TURN: Mutex<()> = Mutex::new(());
 
 /// How much of each log a failed test shows.
 const LOG_LINES: usize = 40;
@@ -94,7 +90,6 @@ pub struct Installation {
     pub processes: Vec<Process>,
     /// Given to every process at each start.
     environment: Vec<(String, String)>,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Installation {
@@ -108,7 +103,6 @@ impl Installation {
     /// # Panics
     /// If it does not come up.
     pub fn start_with(shape: Shape, environment: &[(&str, &str)]) -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = tempfile::tempdir().expect("a temporary folder");
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let environment = environment.iter().map(own).collect();
@@ -116,7 +110,6 @@ impl Installation {
             directory,
             processes: Vec::new(),
             environment,
-            _turn: turn,
         };
         let (supernodes, clusters, nodes) = (
             shape.supernodes.to_string(),

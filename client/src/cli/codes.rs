@@ -251,6 +251,8 @@ codes! {
     E_SEAL, Other, "A cluster could not finish an upload because its log knows it otherwise. Please report \
         it with the log of the leader.";
     E_SEED, Usage, "A new signing key has a form that is none.";
+    E_SESSION_LOST, Unavailable, "The supernode that held the upload's session ended before the upload was \
+        visible, again and again. Nothing of it will appear. Run the command again.";
     E_SHUTTING_DOWN, Unavailable, "The node is being stopped. Another node or copy is tried by itself.";
     E_SIZE_MISMATCH, Integrity, "The size of the file is not that of its chunks together. Nothing was \
         stored; upload it again.";

@@ -43,12 +43,14 @@ use crate::routing::Router;
 use book::Book;
 use seal::{Content, Publication, Sealed};
 use send::{Sending, Tally};
-use session::{Session, Standing};
+use session::{Expected, Session, Standing};
 use source::Origin;
 use work::{Input, Works};
 
 /// How often a seal may ask for chunks again. Every time, copies were lost between their receipts and the seal.
 const SEAL_ROUNDS_MAX: u32 = 8;
+/// How often an upload begins again because the supernodes lost its session, each time with a leader.
+const SESSIONS_LOST_MAX: u32 = 5;
 /// How long to wait before a seal that misses copies is tried again for a stream.
 const STREAM_SEAL_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Plans ahead for a stream, which may end at any time.
@@ -78,42 +80,52 @@ pub(crate) async fn run(
         upload: None,
         source: Box::new(error),
     };
-    let input = Input::open(source).await.map_err(failed)?;
+    let mut input = Input::open(source).await.map_err(failed)?;
     let key = match options.key {
         Some(key) => key,
         None => new_key(router).await.map_err(failed)?,
     };
-    let opened = session::open(router, key, path, input.size_hint(), &options).await;
-    let (session, standing) = opened.map_err(|error| not_opened(error, key, path, &options))?;
-    options.checkpoint.begin(key, &session, &options, &known);
-    let session = Arc::new(session);
-    match standing {
-        Standing::Open => {}
-        ended => return already_ended(&session, ended).await,
-    }
-    let work = Box::pin(carry_out(&session, input, &options, known));
-    let cause = match options.shutdown.guard(work).await {
-        Some(Ok(receipt)) => return Ok(receipt),
-        Some(Err(error)) => error,
-        None if options.on_interrupt == OnInterrupt::Keep => {
-            return Err(Error::UploadInterrupted {
-                path: path.clone(),
-                upload: session.upload,
-            });
+    let mut lost = 0;
+    loop {
+        let opened = session::open(router, key, path, input.expected(), &options).await;
+        let (session, standing) = opened.map_err(|error| not_opened(error, key, path, &options))?;
+        options.checkpoint.begin(key, &session, &options, &known);
+        let session = Arc::new(session);
+        match standing {
+            Standing::Open => {}
+            ended => return already_ended(&session, ended).await,
         }
-        None => Error::Interrupted,
-    };
-    settle(&session, key, cause).await
+        let again = input.again().filter(|_| lost < SESSIONS_LOST_MAX);
+        let work = Box::pin(carry_out(&session, input, &options, known.clone()));
+        let cause = match (options.shutdown.guard(work).await, again) {
+            (Some(Ok(receipt)), _) => return Ok(receipt),
+            (Some(Err(error)), Some(again)) if is_session_lost(&error) => {
+                tracing::info!(upload = %session.upload, "the session was lost: the upload begins again");
+                options.progress.restarted();
+                (input, lost) = (again, lost + 1);
+                continue;
+            }
+            (Some(Err(error)), _) => error,
+            (None, _) if options.on_interrupt == OnInterrupt::Keep => {
+                return Err(Error::UploadInterrupted {
+                    path: path.clone(),
+                    upload: session.upload,
+                });
+            }
+            (None, _) => Error::Interrupted,
+        };
+        return settle(&session, key, &options, cause).await;
+    }
+}
+
+fn is_session_lost(error: &Error) -> bool {
+    matches!(error, Error::Refused { code, .. } if code == session::SESSION_LOST)
 }
 
 /// An upload that could not even be opened. With a key of its own it cannot have been published by anyone; with a key
 /// from outside an earlier call may have, and only a clear answer excludes that.
 fn not_opened(error: Error, key: UploadKey, path: &RemotePath, options: &UploadOptions) -> Error {
-    use common::error::Kind;
-    let clear = matches!(
-        error.kind(),
-        Kind::Denied | Kind::NotFound | Kind::Full | Kind::Conflict
-    );
+    let clear = is_clear(&error);
     let (path, source) = (path.clone(), Box::new(error));
     if options.key.is_none() || clear {
         Error::UploadFailed {
@@ -129,6 +141,15 @@ fn not_opened(error: Error, key: UploadKey, path: &RemotePath, options: &UploadO
             source,
         }
     }
+}
+
+/// An answer that says of an upload that it is not there, and not merely that nothing can be said.
+fn is_clear(error: &Error) -> bool {
+    use common::error::Kind;
+    matches!(
+        error.kind(),
+        Kind::Denied | Kind::NotFound | Kind::Full | Kind::Conflict
+    )
 }
 
 /// Sends and seals.
@@ -274,10 +295,21 @@ fn abandoned() -> Error {
 }
 
 /// After a failure: makes sure that the upload will never be published, or learns that it was.
-async fn settle(session: &Session, key: UploadKey, cause: Error) -> Result<UploadReceipt, Error> {
+async fn settle(
+    session: &Session,
+    key: UploadKey,
+    options: &UploadOptions,
+    cause: Error,
+) -> Result<UploadReceipt, Error> {
     let (path, upload) = (session.path.clone(), Some(session.upload));
     let wait = session.router.settings.limits.outcome_wait_max;
-    let source = match session::abort(&session.router, session.upload, wait).await {
+    let mut standing = session::abort(&session.router, session.upload, wait).await;
+    if session.is_repeatable()
+        && matches!(&standing, Err(error) if error.kind() == common::error::Kind::NotFound)
+    {
+        standing = abort_by_key(session, key, options, wait).await;
+    }
+    let source = match standing {
         Ok(Standing::Published(entry)) => return Ok(session.receipt_of_entry(entry, false).await),
         Ok(Standing::Refused { code, message }) => Error::Refused { code, message },
         Ok(Standing::Aborted) => cause,
@@ -304,6 +336,26 @@ async fn settle(session: &Session, key: UploadKey, cause: Error) -> Result<Uploa
         upload,
         source: Box::new(source),
     })
+}
+
+/// The session was lost: whatever the key leads to is aborted, or has ended.
+async fn abort_by_key(
+    session: &Session,
+    key: UploadKey,
+    options: &UploadOptions,
+    wait: Duration,
+) -> Result<Standing, Error> {
+    let nothing = Expected {
+        size: 0,
+        repeatable: false,
+    };
+    match session::open(&session.router, key, &session.path, nothing, options).await {
+        Ok((session, Standing::Open)) => session::abort(&session.router, session.upload, wait).await,
+        Ok((_, ended)) => Ok(ended),
+        // The key leads to nothing, and will not: an upload of it could not even be opened.
+        Err(error) if is_clear(&error) => Ok(Standing::Aborted),
+        Err(error) => Err(error),
+    }
 }
 
 /// The key belongs to an upload that has ended.

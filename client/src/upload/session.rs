@@ -25,6 +25,9 @@ use crate::routing::{Ask, Group, Router, Try};
 /// The shortest chunk length that is believed: one BLAKE3 subtree of some use.
 const CHUNK_BYTES_MIN: u64 = 64 << 10;
 
+/// The code of a refusal which says that the session was lost: the upload is opened again with the same key.
+pub(super) const SESSION_LOST: &str = "E_SESSION_LOST";
+
 /// An upload that was opened.
 pub(super) struct Session {
     pub(super) router: Arc<Router>,
@@ -73,21 +76,31 @@ impl Standing {
     }
 }
 
+/// What an upload that is opened will bring.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expected {
+    /// In bytes; 0 where it is not known.
+    pub(super) size: u64,
+    /// All of it can and will be sent again should the session be lost.
+    pub(super) repeatable: bool,
+}
+
 /// Opens the upload, or finds the one that was opened with the same key.
 pub(super) async fn open(
     router: &Arc<Router>,
     key: UploadKey,
     path: &RemotePath,
-    size_hint: u64,
+    expected: Expected,
     options: &UploadOptions,
 ) -> Result<(Session, Standing), Error> {
     let request = names::OpenUploadRequest {
         idempotency_key: key.key.bytes().to_vec().into(),
         key_born_millis: key.born.as_millis(),
         path: path.to_string(),
-        size_hint,
+        size_hint: expected.size,
         condition: Some(options.condition.into()),
         metadata: options.metadata.clone().into_iter().collect(),
+        repeatable: expected.repeatable,
     };
     let wire = send_open(router, &request).await?;
     let standing = Standing::of(wire.status.clone().unwrap_or_default())?;
@@ -162,6 +175,11 @@ impl From<Condition> for names::Condition {
 }
 
 impl Session {
+    /// Whether the session may be lost, and all be sent again.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.request.repeatable
+    }
+
     /// Asks the cluster, with a fresh ticket. `send` makes one try.
     pub(super) async fn ask<T, F, A>(&self, ask: Ask<'_>, send: F) -> Result<T, Error>
     where
@@ -195,6 +213,12 @@ impl Session {
 
     async fn renew(&self) -> Result<Bytes, Error> {
         let wire = send_open(&self.router, &self.request).await?;
+        if wire.upload_id != self.upload.get() && self.is_repeatable() {
+            return Err(Error::Refused {
+                code: SESSION_LOST.to_owned(),
+                message: "the supernodes know another session for the upload's key".to_owned(),
+            });
+        }
         if wire.upload_id != self.upload.get() {
             return Err(Error::protocol("another upload for the same key"));
         }

@@ -8,10 +8,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::feed::ChunkSource;
 use super::repeatable::Repeatable;
+use super::session::Expected;
 use super::source::{Origin, Source};
 use super::stream;
 use crate::buffer::Buffers;
 use crate::error::Error;
+
+/// The most that is sent again because the supernodes lost a session. Larger uploads have theirs committed at once.
+const REPEATED_BYTES_MAX: u64 = 1 << 20;
 
 /// A chunk that is to be sent.
 pub(super) struct Work {
@@ -41,12 +45,26 @@ impl Input {
         Ok(Input::Repeatable(Arc::new(repeatable)))
     }
 
-    /// What the supernode is told to expect; 0 where it is not known.
-    pub(super) fn size_hint(&self) -> u64 {
-        match self {
+    /// What the supernode is told to expect.
+    pub(super) fn expected(&self) -> Expected {
+        let size = match self {
             Input::Repeatable(source) => source.size(),
             Input::Stream(Origin::Stream { size_hint, .. }) => size_hint.map_or(0, |size| size.get()),
             Input::Stream(_) => 0,
+        };
+        Expected {
+            size,
+            repeatable: self.again().is_some(),
+        }
+    }
+
+    /// The same once more, where that is possible and little to send.
+    pub(super) fn again(&self) -> Option<Self> {
+        match self {
+            Input::Repeatable(source) if source.size() <= REPEATED_BYTES_MAX => {
+                Some(Input::Repeatable(Arc::clone(source)))
+            }
+            Input::Repeatable(_) | Input::Stream(_) => None,
         }
     }
 }

@@ -378,6 +378,69 @@ async fn conditions_are_refused_as_failures() {
     assert_eq!(missing.unwrap_err().code(), "E_CONFLICT");
 }
 
+#[tokio::test]
+async fn a_small_upload_whose_session_is_lost_begins_again_under_its_key() {
+    let fake = Fake::start(1, 3).await;
+    let client = fake.client().await;
+    fake.world.state().sessions_lost = 2;
+    let options = UploadOptions::default();
+    let progress = options.progress.clone();
+    let text = content(100_000, 10);
+    let receipt = put(&client, &text, options).await.unwrap();
+    assert!(!receipt.already_published);
+    assert_eq!(stored(&fake, "/me/f").unwrap(), text);
+    assert_eq!(fake.world.state().uploads.len(), 3);
+    assert_eq!(progress.now().bytes_done, 100_000);
+    // Again and again: it ends, and is certain not to appear.
+    fake.world.state().sessions_lost = u32::MAX;
+    let error = put(&client, b"x", UploadOptions::default()).await.unwrap_err();
+    assert!(matches!(&error, Error::UploadFailed { .. }), "{error:?}");
+    assert_eq!((error.kind(), error.code()), (Kind::Retry, "E_SESSION_LOST"));
+    assert_eq!(stored(&fake, "/me/f").unwrap(), text);
+}
+
+#[tokio::test]
+async fn what_is_large_or_read_once_has_its_session_committed_at_once() {
+    let fake = Fake::start(1, 3).await;
+    let client = fake.client().await;
+    fake.world.state().sessions_lost = u32::MAX;
+    put(&client, &content(3 << 20, 10), UploadOptions::default())
+        .await
+        .unwrap();
+    let stream = Source::stream(&b"once"[..], None);
+    let receipt = client
+        .upload(stream, &path("/me/g"), UploadOptions::default())
+        .await;
+    receipt.unwrap();
+    assert!(
+        fake.world
+            .state()
+            .uploads
+            .values()
+            .all(|upload| !upload.repeatable)
+    );
+}
+
+#[tokio::test]
+async fn what_became_of_a_session_that_is_not_known_the_key_tells() {
+    let fake = Fake::start(1, 3).await;
+    let client = fake.client().await;
+    let unknown = || Fault::Refuse(RpcError::new(Kind::NotFound, "E_UPLOAD_NOT_FOUND", "unknown"));
+    // The key leads to an open session: it is aborted.
+    fake.world.script("seal", never("seal"));
+    fake.world.script("abort upload", unknown());
+    let error = put(&client, b"x", UploadOptions::default()).await.unwrap_err();
+    assert!(matches!(&error, Error::UploadFailed { .. }), "{error:?}");
+    assert_eq!(error.code(), "E_BROKEN");
+    assert_eq!(fake.world.count("abort upload"), 2);
+    // The key leads to a published one: that is success.
+    fake.world.script("seal", Fault::LoseAnswer);
+    fake.world.script("seal", never("seal"));
+    fake.world.script("abort upload", unknown());
+    let receipt = put(&client, b"y", UploadOptions::default()).await.unwrap();
+    assert_eq!(fake.world.state().files["/me/f"].version, receipt.version.get());
+}
+
 fn never(call: &'static str) -> Fault {
     Fault::Refuse(RpcError::new(
         Kind::Fatal,

@@ -19,15 +19,19 @@ pub(super) async fn handle(
 ) -> Result<wire::UploadStatus, RpcError> {
     let context = &call.context;
     let session = Session::of(&call).await?;
-    context.leading()?;
+    let ours = context.leading()?;
+    context.sessions.begin(context, ours).await?;
+    let id = UploadId::new(request.upload_id);
+    let unrecorded = context.sessions.find(ours, id);
     let command = log::AbortUpload {
         caller: Some(session.claim()),
         upload_id: request.upload_id,
+        opening: unrecorded.map(|session| session.opening.clone()),
     };
     before(SessionEvent::Abort.arrow());
     context.propose(Command::AbortUpload(command), None).await?;
     after(SessionEvent::Abort.arrow());
-    let id = UploadId::new(request.upload_id);
+    context.sessions.recorded(ours, [id]);
     let upload = context
         .read_local(move |tables| get(tables, session.user(tables)?.caller(), id))
         .await?;

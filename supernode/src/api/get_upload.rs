@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use common::ids::UploadId;
-use common::lifecycle::Session as State;
 use proto::error::RpcError;
 use proto::names::v1 as wire;
 
 use super::serve::Call;
 use super::session::Session;
 use super::show;
-use crate::store::read::uploads::{Upload, get};
+use crate::context::refused;
+use crate::core::permission::{Ask, check};
+use crate::store::apply::Stop;
+use crate::store::read::uploads::get;
 
 /// Between two looks at a session that is waited for.
 const LOOK_FIRST: Duration = Duration::from_millis(20);
@@ -42,18 +44,38 @@ pub(super) async fn handle(
     let begun = context.clock.moment();
     let mut pause = LOOK_FIRST;
     while place.is_some()
-        && upload.session.state == State::Open
+        && upload.state() == wire::UploadState::Open
         && context.clock.moment().since(begun) < wanted
     {
         context.clock.sleep(pause).await;
         pause = (pause * 2).min(LOOK_LONGEST);
         upload = look(&call, session, id).await?;
     }
-    Ok(show::upload(upload))
+    Ok(upload)
 }
 
-async fn look(call: &Call, session: Session, id: UploadId) -> Result<Upload, RpcError> {
-    call.context
-        .read(move |tables| get(tables, session.user(tables)?.caller(), id))
-        .await
+async fn look(call: &Call, session: Session, id: UploadId) -> Result<wire::UploadStatus, RpcError> {
+    let context = &call.context;
+    let found = context
+        .read(move |tables| {
+            let caller = session.user(tables)?.caller();
+            match get(tables, caller, id) {
+                Ok(upload) => Ok(Ok(upload)),
+                Err(Stop::Refused(refusal)) => Ok(Err((caller, refusal))),
+                Err(stop) => Err(stop),
+            }
+        })
+        .await?;
+    match found {
+        Ok(upload) => Ok(show::upload(upload)),
+        // Its leader alone may know it.
+        Err((caller, refusal)) => {
+            let unrecorded = context.sessions.find(context.leading()?, id);
+            let owner = unrecorded.map(|session| session.user);
+            match check(caller, Ask::Upload { id, owner }) {
+                Ok(()) => Ok(show::open_upload(id)),
+                Err(_) => Err(refused(refusal)),
+            }
+        }
+    }
 }

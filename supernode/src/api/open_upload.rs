@@ -1,5 +1,9 @@
 //! Begins an upload: the cluster is chosen from what the leader has heard, everything else is decided when the command is
-//! applied. The same key gives the same session, and a fresh ticket each time.
+//! applied. The same key gives the same session, and a fresh ticket each time. The session of a client that can repeat
+//! everything is kept in memory ([`crate::open_sessions`]) where nothing speaks against it as far as is known; what
+//! may, the command decides.
+
+use std::sync::Arc;
 
 use common::error::Kind;
 use common::ids::{ClusterId, Epoch, Generation, IdempotencyKey, UploadId, UserId};
@@ -19,7 +23,8 @@ use super::show;
 use crate::context::{refused, unexpected};
 use crate::core::metadata::Metadata;
 use crate::core::refusal::Refusal;
-use crate::store::apply::Stop;
+use crate::open_sessions::OpenSession;
+use crate::store::apply::{At, Stop, foresee_upload};
 use crate::store::cluster::Cluster;
 use crate::store::read::uploads::{self, Upload};
 use crate::store::{cluster, session};
@@ -38,6 +43,16 @@ pub(super) async fn handle(
     let key = IdempotencyKey::try_from(request.idempotency_key.as_ref())
         .map_err(|error| refused(Refusal::invalid("E_KEY", error.to_string())))?;
     let metadata = Metadata::new(request.metadata.clone()).map_err(refused)?;
+    if request.repeatable {
+        context.sessions.begin(context, epoch).await?;
+        let known = match context.sessions.by_key(epoch, session.user_id(), key) {
+            Some(known) => Some(known),
+            None => remember(&call, epoch, session, key, &path, &request, &metadata).await?,
+        };
+        if let Some(known) = known {
+            return unrecorded(&call, epoch, &known, &path).await;
+        }
+    }
     let chosen = choose(&call, epoch, session.user_id(), key, request.size_hint).await?;
     let command = command(&call, session, &path, request, metadata, chosen);
     let Reply::Upload(opened) = context.propose(Command::OpenUpload(command), None).await? else {
@@ -57,6 +72,84 @@ pub(super) async fn handle(
     present(&call, upload.into(), &cluster, user, size_max)
 }
 
+/// Opens a session that we alone know; `None` where the log has to decide.
+async fn remember(
+    call: &Call,
+    epoch: Epoch,
+    session: Session,
+    key: IdempotencyKey,
+    path: &RemotePath,
+    request: &wire::OpenUploadRequest,
+    metadata: &Metadata,
+) -> Result<Option<Arc<OpenSession>>, RpcError> {
+    let context = &call.context;
+    let user = session.user_id();
+    let Some(of_user) = context.sessions.room(epoch, user, key) else {
+        return Ok(None);
+    };
+    let chosen = context
+        .board
+        .assign(epoch, request.size_hint, context.policy(), &context.random);
+    let (Ok(chosen), Ok(())) = (chosen, context.group.check_space()) else {
+        return Ok(None);
+    };
+    let cluster = context.registered(epoch, chosen).await?;
+    let mut upload = command(
+        call,
+        session,
+        path,
+        request.clone(),
+        metadata.clone(),
+        Some(chosen),
+    );
+    upload.open_per_user_max = upload.open_per_user_max.saturating_sub(of_user);
+    let asked = upload.clone();
+    let now = context.now();
+    let foreseen = context
+        .read_lagging(move |tables| match foresee_upload(At { tables, now }, &asked) {
+            // It may not hold any more.
+            Err(Stop::Refused(_)) => Ok(None),
+            foreseen => foreseen,
+        })
+        .await?;
+    let Some(size_max) = foreseen else {
+        return Ok(None);
+    };
+    let opening = OpenSession {
+        user,
+        key,
+        opening: log::Opening {
+            upload_id: 0,
+            upload: Some(upload),
+            generation: cluster.generation.get(),
+        },
+        size_max,
+        since: context.clock.moment(),
+    };
+    context.sessions.open(context, epoch, opening).await.map(Some)
+}
+
+/// The answer for a session that we alone know.
+async fn unrecorded(
+    call: &Call,
+    epoch: Epoch,
+    session: &OpenSession,
+    path: &RemotePath,
+) -> Result<wire::UploadSession, RpcError> {
+    if session.path() != path.as_str() {
+        return Err(refused(Refusal::key_reused()));
+    }
+    let cluster = ClusterId::try_from(session.cluster_id()).map_err(|_| unexpected())?;
+    let cluster = call.context.registered(epoch, cluster).await?;
+    let found = Found {
+        state: State::Open,
+        generation: Generation::new(session.opening.generation),
+        path: session.path().to_owned(),
+        status: show::open_upload(session.id()),
+    };
+    present(call, found, &cluster, session.user, session.size_max)
+}
+
 /// A session, as the answer needs it.
 struct Found {
     state: State,
@@ -72,11 +165,7 @@ impl Found {
             state: State::Open,
             generation: Generation::new(opened.generation),
             path: opened.path,
-            status: wire::UploadStatus {
-                upload_id: opened.upload_id,
-                state: wire::UploadState::Open.into(),
-                ..wire::UploadStatus::default()
-            },
+            status: show::open_upload(UploadId::new(opened.upload_id)),
         }
     }
 }

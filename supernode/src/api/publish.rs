@@ -1,7 +1,7 @@
 //! A cluster asks for its sealed versions to become visible: one commit for the batch, an outcome for each.
 
 use common::error::Kind;
-use common::ids::{ClusterId, Epoch};
+use common::ids::{ClusterId, Epoch, UploadId};
 use common::lifecycle::{SessionEvent, VersionEvent};
 use proto::error::RpcError;
 use proto::names_log::v1 as log;
@@ -11,7 +11,7 @@ use proto::registry::v1 as wire;
 
 use super::serve::Call;
 use crate::arrow::{after, before};
-use crate::context::{refused, unexpected};
+use crate::context::{Context, refused, unexpected};
 use crate::core::refusal::Refusal;
 
 /// The most uploads of one request.
@@ -40,10 +40,11 @@ pub(super) async fn handle(
             format!("at most {ITEMS_MAX} uploads and {RECORDED_MAX} recorded outcomes in one request"),
         ));
     }
+    context.sessions.begin(context, ours).await?;
     let command = log::Publish {
-        cluster_id: request.cluster_id,
+        cluster_id: request.cluster_id.clone(),
         generation: request.generation,
-        items: request.items.into_iter().map(item).collect(),
+        items: items(context, ours, request.items, &request.cluster_id),
         outcomes_recorded: request.outcomes_recorded,
         trash_keep_millis: context.config.timings.trash_keep.as_millis(),
     };
@@ -54,6 +55,11 @@ pub(super) async fn handle(
     let Reply::Outcomes(all) = context.propose(Command::Publish(command), None).await? else {
         return Err(unexpected());
     };
+    let decided = all
+        .outcomes
+        .iter()
+        .map(|outcome| UploadId::new(outcome.upload_id));
+    context.sessions.recorded(ours, decided);
     if decides {
         let published = all.outcomes.iter().any(|outcome| outcome.published);
         let refused = all.outcomes.iter().any(|outcome| !outcome.published);
@@ -76,13 +82,25 @@ fn pass(side: fn(&str), published: bool, refused: bool) {
     }
 }
 
-fn item(item: wire::PublishItem) -> log::PublishItem {
-    log::PublishItem {
-        upload_id: item.upload_id,
-        size: item.size,
-        digest: item.digest,
-        modified_wall_millis: item.modified_wall_millis,
-    }
+/// The items for the log: where only we know the session, its opening comes along.
+fn items(
+    context: &Context,
+    ours: Epoch,
+    items: Vec<wire::PublishItem>,
+    cluster_id: &[u8],
+) -> Vec<log::PublishItem> {
+    let item = |item: wire::PublishItem| {
+        let session = context.sessions.find(ours, UploadId::new(item.upload_id));
+        let session = session.filter(|session| session.cluster_id() == cluster_id);
+        log::PublishItem {
+            upload_id: item.upload_id,
+            size: item.size,
+            digest: item.digest,
+            modified_wall_millis: item.modified_wall_millis,
+            opening: session.map(|session| session.opening.clone()),
+        }
+    };
+    items.into_iter().map(item).collect()
 }
 
 fn outcome(outcome: log::PublishOutcome) -> wire::PublishOutcome {

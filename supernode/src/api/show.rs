@@ -1,5 +1,6 @@
 //! What the names layer keeps, as clients see it; and what clients write, checked.
 
+use common::ids::UploadId;
 use common::lifecycle::Session as State;
 use common::path::RemotePath;
 use consensus::GroupStatus;
@@ -78,6 +79,15 @@ pub(super) fn upload(upload: Upload) -> wire::UploadStatus {
         entry: upload.entry.map(entry),
         refused_code: session.refused_code,
         refused_message: session.refused_message,
+    }
+}
+
+/// An open upload.
+pub(super) fn open_upload(id: UploadId) -> wire::UploadStatus {
+    wire::UploadStatus {
+        upload_id: id.get(),
+        state: wire::UploadState::Open.into(),
+        ..wire::UploadStatus::default()
     }
 }
 

@@ -46,7 +46,12 @@ pub(super) async fn handle(call: Call, _: wire::StatusRequest) -> Result<wire::S
         .iter()
         .map(|cluster| show(cluster, &mut heard, facts.amounts.is_some()));
     let clusters = clusters.collect();
-    let (total, uploads_open) = facts.amounts.unwrap_or_default();
+    let (total, mut uploads_open) = facts.amounts.unwrap_or_default();
+    if facts.amounts.is_some()
+        && let Some(ours) = context.group.epoch()
+    {
+        uploads_open += context.sessions.count(ours);
+    }
     Ok(wire::StatusReply {
         names: Some(group(&context.group.status())),
         clusters,

@@ -8,6 +8,7 @@
 //! | `cluster_watch` | 1 s | | nothing that lasts: gauges and the log |
 //! | `trash_expiry` | `timings.tidy_period` | a permanent deletion | releases what is due |
 //! | `certificates` | 5 s | | the identity shown to new connections |
+//! | `openings` | 500 ms | | makes rows of sessions that last |
 //! | `session_expiry` | `timings.tidy_period` | | aborts silent sessions, forgets old ones |
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::context::Context;
 mod admin_bootstrap;
 mod certificates;
 mod cluster_watch;
+mod openings;
 mod session_expiry;
 mod signing_keys;
 mod trash_expiry;
@@ -45,6 +47,7 @@ pub(crate) fn start(context: &Arc<Context>, shutdown: &Shutdown) -> JoinSet<()> 
     spawn(Box::pin(cluster_watch::run(Arc::clone(context))));
     spawn(Box::pin(trash_expiry::run(Arc::clone(context))));
     spawn(Box::pin(certificates::run(Arc::clone(context))));
+    spawn(Box::pin(openings::run(Arc::clone(context))));
     spawn(Box::pin(session_expiry::run(Arc::clone(context))));
     loops
 }

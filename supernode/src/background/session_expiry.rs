@@ -14,6 +14,7 @@ use super::until_leading;
 use crate::arrow::{after, before};
 use crate::context::Context;
 use crate::store::apply::replies_older_than;
+use crate::store::counter::Counter;
 use crate::store::read::uploads::forgettable;
 use crate::store::session;
 
@@ -68,11 +69,12 @@ async fn forget(context: &Context, epoch: Epoch) -> Result<(), RpcError> {
     let window = context.config.timings.dedupe_window;
     loop {
         let now = context.now();
-        let (sessions, replies) = context
+        let (sessions, replies, last) = context
             .read_local(move |tables| {
                 let limit = ROWS_PER_STEP as usize;
                 let sessions = forgettable(tables, now, window.get(), limit, ROWS_LOOKED_AT_MAX)?;
-                Ok((sessions, replies_older_than(tables, now, window.get())?))
+                let replies = replies_older_than(tables, now, window.get())?;
+                Ok((sessions, replies, Counter::Upload.last(tables)?))
             })
             .await?;
         if sessions.is_empty() && !replies {
@@ -81,6 +83,7 @@ async fn forget(context: &Context, epoch: Epoch) -> Result<(), RpcError> {
         let command = log::Forget {
             window_millis: window.as_millis(),
             upload_ids: sessions.iter().map(|id: &UploadId| id.get()).collect(),
+            closed_up_to: context.sessions.close(epoch, last).await,
             keys_limit: if replies { ROWS_PER_STEP } else { 0 },
         };
         let reply = context.propose_in(epoch, Command::Forget(command)).await?;

@@ -62,6 +62,16 @@ impl Refusal {
         )
     }
 
+    /// The key was used for something else (P4).
+    pub(crate) fn key_reused() -> Self {
+        Self::new(
+            Kind::Conflict,
+            "E_KEY_REUSED",
+            "the idempotency key belongs to an upload of another path",
+        )
+        .hint("choose a new key for every upload")
+    }
+
     /// There is no such upload, or it is somebody else's (P9).
     pub(crate) fn no_upload(id: UploadId) -> Self {
         Self::new(

@@ -18,6 +18,7 @@ pub(crate) mod number;
 pub(crate) mod bucket;
 pub(crate) mod cluster;
 pub(crate) mod key;
+pub(crate) mod lost;
 pub(crate) mod session;
 pub(crate) mod trash;
 pub(crate) mod tree;

@@ -6,8 +6,10 @@
 
 use rusqlite::Connection;
 
+use super::counter::Counter;
+
 /// The version of these tables, kept in the database (P12).
-pub(crate) const SCHEMA_VERSION: i64 = 1;
+pub(crate) const SCHEMA_VERSION: i64 = 2;
 
 /// The parent of every bucket's directory.
 pub(crate) const ROOT: u64 = 0;
@@ -161,6 +163,14 @@ CREATE TABLE requests (
 CREATE UNIQUE INDEX requests_by_key ON requests (user_id, idempotency_key);
 ";
 
+/// Ranges of numbers which were given to sessions of a leader's memory, or set aside for them, when that leader ended.
+const TABLES_SINCE_2: &str = "
+CREATE TABLE uploads_lost (
+    first INTEGER PRIMARY KEY,
+    last INTEGER NOT NULL
+) STRICT;
+";
+
 /// Creates the tables where there are none, and checks that this build knows those that there are.
 ///
 /// # Errors
@@ -175,6 +185,7 @@ pub(crate) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
         })?;
     match version {
         0 => create(connection),
+        1 => upgrade(connection),
         SCHEMA_VERSION => Ok(()),
         newer => Err(unreadable(format!(
             "the names tables are of version {newer}; this build knows {SCHEMA_VERSION}"
@@ -184,6 +195,7 @@ pub(crate) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
 
 fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(TABLES)?;
+    connection.execute_batch(TABLES_SINCE_2)?;
     connection.execute(
         "INSERT INTO counters (name, value) VALUES ('directory', ?1)",
         [super::number::sql(DIRECTORY_IDS_RESERVED)],
@@ -192,6 +204,14 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
         "INSERT INTO names_schema (only, version) VALUES (1, ?1)",
         [SCHEMA_VERSION],
     )?;
+    Ok(())
+}
+
+/// From version 1, where every session had its row from the beginning.
+fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(TABLES_SINCE_2)?;
+    Counter::UploadsClosed.raise(connection, Counter::Upload.last(connection)?)?;
+    connection.execute("UPDATE names_schema SET version = ?1", [SCHEMA_VERSION])?;
     Ok(())
 }
 
@@ -211,14 +231,29 @@ mod tests {
         migrate(&connection).unwrap();
         migrate(&connection).unwrap();
         connection
-            .execute("UPDATE names_schema SET version = 2", [])
+            .execute("UPDATE names_schema SET version = 3", [])
             .unwrap();
         assert!(
             migrate(&connection)
                 .unwrap_err()
                 .to_string()
-                .contains("version 2")
+                .contains("version 3")
         );
+    }
+
+    #[test]
+    fn tables_of_the_first_version_are_brought_up_to_date() {
+        let connection = Connection::open_in_memory().unwrap();
+        migrate(&connection).unwrap();
+        for _ in 0..3 {
+            Counter::Upload.next(&connection).unwrap();
+        }
+        connection
+            .execute_batch("DROP TABLE uploads_lost; UPDATE names_schema SET version = 1")
+            .unwrap();
+        migrate(&connection).unwrap();
+        assert_eq!(Counter::UploadsClosed.last(&connection).unwrap(), 3);
+        migrate(&connection).unwrap();
     }
 
     #[test]

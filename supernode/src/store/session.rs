@@ -133,8 +133,28 @@ pub(crate) fn by_key(
         .optional()
 }
 
-/// Makes the row of a session, takes its reservation and its place among the user's open ones.
+/// Makes the row of an open session, takes its reservation and its place among the user's open ones.
 pub(crate) fn insert(connection: &Connection, session: &Session) -> rusqlite::Result<()> {
+    insert_row(connection, session)?;
+    let change = user::Change {
+        reserved: sql(session.reserved_bytes),
+        ..user::Change::default()
+    };
+    user::charge(connection, session.charged_to, change)?;
+    user::count_open(connection, session.user, 1)
+}
+
+/// Makes the row of a session that had none while it was open, and so neither a reservation nor a place.
+pub(crate) fn insert_ended(
+    connection: &Connection,
+    session: &Session,
+    end: &End,
+    now: ClusterTime,
+) -> rusqlite::Result<()> {
+    insert_row(connection, &end.of(session, now)?)
+}
+
+fn insert_row(connection: &Connection, session: &Session) -> rusqlite::Result<()> {
     connection
         .prepare_cached(&format!(
             "INSERT INTO uploads ({COLUMNS}) VALUES
@@ -161,12 +181,7 @@ pub(crate) fn insert(connection: &Connection, session: &Session) -> rusqlite::Re
             session.refused_code,
             session.refused_message,
         ])?;
-    let change = user::Change {
-        reserved: sql(session.reserved_bytes),
-        ..user::Change::default()
-    };
-    user::charge(connection, session.charged_to, change)?;
-    user::count_open(connection, session.user, 1)
+    Ok(())
 }
 
 /// Notes that somebody still wants the session.
@@ -191,6 +206,26 @@ pub(crate) enum End {
     },
 }
 
+impl End {
+    /// The session as it stands after this.
+    fn of(&self, session: &Session, now: ClusterTime) -> rusqlite::Result<Session> {
+        let (event, recorded, code, message) = match self {
+            End::Published => (SessionEvent::Publish, false, "", ""),
+            End::Refused(refusal) => (SessionEvent::Refuse, false, refusal.code(), refusal.message()),
+            End::Aborted { recorded } => (SessionEvent::Abort, *recorded, "", ""),
+        };
+        let state = session.state.next(event);
+        Ok(Session {
+            state: state.map_err(|error| unreadable(error.to_string()))?,
+            recorded,
+            refused_code: code.to_owned(),
+            refused_message: message.to_owned(),
+            ended: now,
+            ..session.clone()
+        })
+    }
+}
+
 /// Ends an open session: its state, its reservation, its place among the user's open ones.
 ///
 /// # Errors
@@ -201,27 +236,19 @@ pub(crate) fn end(
     end: &End,
     now: ClusterTime,
 ) -> rusqlite::Result<()> {
-    let (event, recorded, code, message) = match end {
-        End::Published => (SessionEvent::Publish, false, "", ""),
-        End::Refused(refusal) => (SessionEvent::Refuse, false, refusal.code(), refusal.message()),
-        End::Aborted { recorded } => (SessionEvent::Abort, *recorded, "", ""),
-    };
-    let state = session
-        .state
-        .next(event)
-        .map_err(|error| unreadable(error.to_string()))?;
+    let ended = end.of(session, now)?;
     connection
         .prepare_cached(
             "UPDATE uploads SET state = ?2, recorded = ?3, refused_code = ?4, refused_message = ?5, ended_millis = ?6
              WHERE upload_id = ?1",
         )?
         .execute(params![
-            sql(session.id.get()),
-            state.code(),
-            recorded,
-            code,
-            message,
-            sql(now.as_millis())
+            sql(ended.id.get()),
+            ended.state.code(),
+            ended.recorded,
+            ended.refused_code,
+            ended.refused_message,
+            sql(ended.ended.as_millis())
         ])?;
     let change = user::Change {
         reserved: -sql(session.reserved_bytes),

@@ -201,6 +201,7 @@ impl Names for Supernode {
                     condition: asked.condition.unwrap_or_default(),
                     state: UploadState::Open,
                     refused: Default::default(),
+                    repeatable: asked.repeatable,
                     version: None,
                 },
             );

@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) wipe_before_seal: bool,
     /// The names layer publishes only when the outcome was asked for so often.
     pub(crate) publish_after_asked: u32,
+    /// So many sessions that may be lost are lost just before they would be published.
+    pub(crate) sessions_lost: u32,
     /// Permits made before this number are refused as expired.
     pub(crate) grants_valid_from: u64,
     pub(crate) grant_number: u64,
@@ -71,6 +73,7 @@ impl Default for State {
             copies: 2,
             wipe_before_seal: false,
             publish_after_asked: 0,
+            sessions_lost: 0,
             grants_valid_from: 0,
             grant_number: 1,
             grant_life: Duration::from_secs(60),
@@ -89,6 +92,8 @@ pub(crate) struct Upload {
     pub(crate) condition: names::Condition,
     pub(crate) state: names::UploadState,
     pub(crate) refused: (String, String),
+    /// The client says that it can send everything again.
+    pub(crate) repeatable: bool,
     pub(crate) version: Option<Version>,
 }
 
@@ -228,7 +233,13 @@ impl State {
             || condition.if_present && current.is_none()
             || condition.if_version != 0 && current != Some(condition.if_version));
         let row = self.uploads.get_mut(&id).unwrap();
-        if holds {
+        if row.repeatable && self.sessions_lost > 0 {
+            self.sessions_lost -= 1;
+            row.state = names::UploadState::Refused;
+            row.refused = ("E_SESSION_LOST".to_owned(), "lost".to_owned());
+            // Its key leads nowhere any more.
+            row.key.clear();
+        } else if holds {
             row.state = names::UploadState::Published;
             self.files.insert(upload.path, upload.version.unwrap());
         } else {

@@ -137,15 +137,43 @@ impl Bench {
                 size,
                 digest: vec![id.get() as u8; 32].into(),
                 modified_wall_millis: self.now,
+                opening: None,
             }],
             outcomes_recorded: Vec::new(),
             trash_keep_millis: KEEP_MILLIS,
         }
     }
 
+    /// A session that its leader alone knows.
+    pub(crate) fn unrecorded(&mut self, upload: log::OpenUpload) -> log::Opening {
+        let command = log::ReserveUploads {
+            count: 1,
+            closed_up_to: 0,
+        };
+        match self.run(Command::ReserveUploads(command)) {
+            Ok(Reply::Reserved(reserved)) => log::Opening {
+                upload_id: reserved.first,
+                upload: Some(upload),
+                generation: 1,
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// As [`Bench::publish`], for a command that brings `opening` along.
+    pub(crate) fn publish_opening(&mut self, opening: &log::Opening) -> String {
+        let mut command = self.publishing(UploadId::new(opening.upload_id), 100);
+        command.items[0].opening = Some(opening.clone());
+        self.outcome(command)
+    }
+
     /// `ok`, or the code of the refusal that is the outcome.
     pub(crate) fn publish(&mut self, id: UploadId, size: u64) -> String {
         let command = self.publishing(id, size);
+        self.outcome(command)
+    }
+
+    fn outcome(&mut self, command: log::Publish) -> String {
         match self.run(Command::Publish(command)) {
             Ok(Reply::Outcomes(all)) if all.outcomes[0].published => "ok".to_owned(),
             Ok(Reply::Outcomes(all)) => all.outcomes[0].refused_code.clone(),
@@ -164,6 +192,7 @@ impl Bench {
         let command = log::AbortUpload {
             caller: Some(self.caller(user)),
             upload_id: id.get(),
+            opening: None,
         };
         match self.run(Command::AbortUpload(command))? {
             Reply::Upload(upload) => Ok(Session::from_code(upload.state as u8).unwrap()),

@@ -11,6 +11,7 @@ use proto::names_log::v1 as log;
 
 use super::{At, Stop, millis, requests};
 use crate::core::dedupe;
+use crate::store::counter::Counter;
 use crate::store::session::{self, Session};
 
 /// The most sessions, and the most replies, that one command forgets.
@@ -18,10 +19,13 @@ pub(crate) const ROWS_PER_COMMAND_MAX: u32 = 1000;
 
 pub(super) fn apply(at: At<'_>, command: &log::Forget) -> Result<log::Worked, Stop> {
     let window = millis(command.window_millis);
+    Counter::UploadsClosed.raise(at.tables, command.closed_up_to)?;
+    let closed = Counter::UploadsClosed.last(at.tables)?;
     let mut count = 0;
     for id in command.upload_ids.iter().take(ROWS_PER_COMMAND_MAX as usize) {
         let found = session::by_id(at.tables, UploadId::new(*id))?;
-        if found.is_some_and(|session| may_go(&session, at.now, window)) {
+        // What is not closed would be taken for lost.
+        if *id <= closed && found.is_some_and(|session| may_go(&session, at.now, window)) {
             session::remove(at.tables, UploadId::new(*id))?;
             count += 1;
         }

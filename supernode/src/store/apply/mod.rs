@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | CreateUser, SetPassword, SetUserEnabled | `create_user` `set_password` `set_user_enabled` | |
 //! | OpenUpload | `open_upload` | -> session open |
+//! | CloseUploads, ReserveUploads, RecordUploads | `opening` | -> session open |
 //! | AbortUpload, AbandonedUploads, ExpireSessions | `abort_upload` `abandoned_uploads` `expire_sessions` | session.aborted |
 //! | Publish | `publish` | session.published, session.refused, version.published, version.trashed |
 //! | Forget | `forget` | rows that no key can find any more |
@@ -37,6 +38,7 @@ mod expire_trash;
 mod forget;
 mod make_directory;
 mod open_upload;
+mod opening;
 mod publish;
 mod register_cluster;
 mod releases_recorded;
@@ -48,6 +50,7 @@ mod set_password;
 mod set_user_enabled;
 
 pub(crate) use forget::may_go as may_be_forgotten;
+pub(crate) use open_upload::foresee as foresee_upload;
 pub(crate) use requests::replies_older_than;
 
 #[cfg(test)]
@@ -126,6 +129,9 @@ fn dispatch(at: At<'_>, body: Command) -> Result<Reply, Stop> {
         Command::Publish(command) => Reply::Outcomes(publish::apply(at, &command)?),
         Command::AbandonedUploads(command) => Reply::Recorded(abandoned_uploads::apply(at, command)?),
         Command::ExpireSessions(command) => Reply::Worked(expire_sessions::apply(at, &command)?),
+        Command::CloseUploads(log::CloseUploads {}) => Reply::Done(opening::close(at)?),
+        Command::ReserveUploads(command) => Reply::Reserved(opening::reserve(at, &command)?),
+        Command::RecordUploads(command) => Reply::Done(opening::record(at, &command)?),
         Command::Forget(command) => Reply::Worked(forget::apply(at, &command)?),
         Command::MakeDirectory(command) => Reply::Done(make_directory::apply(at, &command)?),
         Command::Rename(command) => Reply::Done(rename::apply(at, &command)?),

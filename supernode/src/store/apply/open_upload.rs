@@ -4,7 +4,7 @@
 //! a session that is found is given back however old its key is, because giving it back applies nothing.
 
 use common::error::Kind;
-use common::ids::{ClusterId, UploadId, VersionId};
+use common::ids::{ClusterId, Generation, IdempotencyKey, UploadId, UserId, VersionId};
 use common::lifecycle::Session as State;
 use common::time::ClusterTime;
 use prost::Message;
@@ -15,7 +15,7 @@ use crate::core::dedupe;
 use crate::core::publication::{Case, Condition, judge};
 use crate::core::quota::VERSION_BYTES_MAX;
 use crate::core::refusal::Refusal;
-use crate::store::cluster::{self, Cluster};
+use crate::store::cluster::{self, Cluster, ClusterNumber};
 use crate::store::counter::Counter;
 use crate::store::session::{self, Session};
 use crate::store::user::User;
@@ -27,23 +27,49 @@ pub(super) fn apply(at: At<'_>, command: log::OpenUpload) -> Result<log::UploadS
     if let Some(found) = session::by_key(at.tables, caller.id, key)? {
         return again(at, &found, &command.path);
     }
-    let born = ClusterTime::from_millis(command.key_born_millis);
-    dedupe::admit(born, at.now, millis(command.dedupe_window_millis))?;
-    let (owner, condition) = judge_opening(at, &caller, &command)?;
+    admit_key(at, &command)?;
+    let owner = judge_opening(at, &caller, &command)?;
     let cluster = chosen(at, &command)?;
+    let id = UploadId::new(Counter::Upload.next(at.tables)?);
     let session = Session {
-        id: UploadId::new(Counter::Upload.next(at.tables)?),
-        state: State::Open,
-        user: caller.id,
-        key,
-        cluster: cluster.number,
-        generation: cluster.generation,
-        path: command.path,
         charged_to: owner.id,
         reserved_bytes: command.size_hint,
-        condition,
+        ..new_session(
+            at,
+            id,
+            caller.id,
+            key,
+            (cluster.number, cluster.generation),
+            &command,
+        )
+    };
+    session::insert(at.tables, &session)?;
+    Ok(session.reply(cluster.id, size_max(&owner, 0), true))
+}
+
+/// An open session as `upload` asks for it, which reserves nothing yet. `cluster` is where its bytes go, and that
+/// cluster's generation.
+pub(super) fn new_session(
+    at: At<'_>,
+    id: UploadId,
+    user: UserId,
+    key: IdempotencyKey,
+    cluster: (ClusterNumber, Generation),
+    upload: &log::OpenUpload,
+) -> Session {
+    Session {
+        id,
+        state: State::Open,
+        user,
+        key,
+        cluster: cluster.0,
+        generation: cluster.1,
+        path: upload.path.clone(),
+        charged_to: user,
+        reserved_bytes: 0,
+        condition: condition(upload.condition.unwrap_or_default()),
         metadata: log::MetadataList {
-            entries: command.metadata,
+            entries: upload.metadata.clone(),
         }
         .encode_to_vec(),
         opened: at.now,
@@ -52,13 +78,31 @@ pub(super) fn apply(at: At<'_>, command: log::OpenUpload) -> Result<log::UploadS
         recorded: false,
         refused_code: String::new(),
         refused_message: String::new(),
-    };
-    session::insert(at.tables, &session)?;
-    Ok(session.reply(cluster.id, size_max(&owner, 0), true))
+    }
 }
 
-/// Everything that can be said against the upload before a byte is sent; its bucket's owner and its condition.
-fn judge_opening(at: At<'_>, caller: &User, command: &log::OpenUpload) -> Result<(User, Condition), Stop> {
+/// What applying `command` would answer for a key of which nothing is known: what the quota leaves, 0 for no limit;
+/// `None` where a session is known.
+///
+/// # Errors
+/// What the command would be refused for.
+pub(crate) fn foresee(at: At<'_>, command: &log::OpenUpload) -> Result<Option<u64>, Stop> {
+    let caller = user::caller(at.tables, command.caller)?;
+    if session::by_key(at.tables, caller.id, key(&command.idempotency_key)?)?.is_some() {
+        return Ok(None);
+    }
+    admit_key(at, command)?;
+    let owner = judge_opening(at, &caller, command)?;
+    Ok(Some(size_max(&owner, 0)))
+}
+
+pub(super) fn admit_key(at: At<'_>, command: &log::OpenUpload) -> Result<(), Refusal> {
+    let born = ClusterTime::from_millis(command.key_born_millis);
+    dedupe::admit(born, at.now, millis(command.dedupe_window_millis))
+}
+
+/// Everything that can be said against the upload before a byte is sent; its bucket's owner.
+fn judge_opening(at: At<'_>, caller: &User, command: &log::OpenUpload) -> Result<User, Stop> {
     let path = path(&command.path)?;
     let bucket = bucket::of_path(at.tables, caller.caller(), &path)?;
     if caller.uploads_open >= command.open_per_user_max {
@@ -90,7 +134,7 @@ fn judge_opening(at: At<'_>, caller: &User, command: &log::OpenUpload) -> Result
         quota: owner.quota(0),
     };
     judge(&case)?;
-    Ok((owner, condition))
+    Ok(owner)
 }
 
 fn condition(asked: log::Condition) -> Condition {
@@ -117,13 +161,7 @@ fn chosen(at: At<'_>, command: &log::OpenUpload) -> Result<Cluster, Stop> {
 
 fn again(at: At<'_>, found: &Session, path: &str) -> Result<log::UploadState, Stop> {
     if found.path != path {
-        return Err(Refusal::new(
-            Kind::Conflict,
-            "E_KEY_REUSED",
-            "the idempotency key belongs to an upload of another path",
-        )
-        .hint("choose a new key for every upload")
-        .into());
+        return Err(Refusal::key_reused().into());
     }
     session::touch(at.tables, found.id, at.now)?;
     reply(at, found)

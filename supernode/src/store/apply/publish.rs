@@ -9,6 +9,7 @@ use common::lifecycle::{Session as State, Version as VersionState};
 use common::path::RemotePath;
 use proto::names_log::v1 as log;
 
+use super::opening::{self, Found};
 use super::{At, Stop, cluster_id, millis, path};
 use crate::core::publication::{Case, judge};
 use crate::core::quota::VERSION_BYTES_MAX;
@@ -16,6 +17,7 @@ use crate::core::refusal::Refusal;
 use crate::store::bucket::{self, Bucket};
 use crate::store::cluster::{self, Cluster};
 use crate::store::counter::Counter;
+use crate::store::lost;
 use crate::store::number::sql;
 use crate::store::session::{self, End, Session};
 use crate::store::trash::{self, Origin, Stay};
@@ -33,9 +35,14 @@ pub(super) fn apply(at: At<'_>, command: &log::Publish) -> Result<log::PublishOu
     if let Some(item) = command.items.iter().find(|item| item.upload_id > last) {
         return Err(state_lost(item.upload_id, last).into());
     }
-    for item in &command.items {
+    // Of what comes with its opening something is known.
+    for item in command.items.iter().filter(|item| item.opening.is_none()) {
         let id = UploadId::new(item.upload_id);
-        if session::by_id(at.tables, id)?.is_none() && version::by_id(at.tables, id.version())?.is_none() {
+        let known = match opening::find(at, id, None)? {
+            Found::Nothing => version::by_id(at.tables, id.version())?.is_some(),
+            Found::Recorded(_) | Found::Unrecorded(_) | Found::KeyTaken | Found::Lost => true,
+        };
+        if !known {
             return Err(forgotten(id).into());
         }
     }
@@ -86,17 +93,24 @@ fn one(
     stay: Stay,
 ) -> Result<log::PublishOutcome, Stop> {
     let id = UploadId::new(item.upload_id);
-    let Some(session) = session::by_id(at.tables, id)? else {
-        let known = version::by_id(at.tables, id.version())?.is_some();
-        return Ok(if known {
-            published(item.upload_id)
-        } else {
-            refused(
+    let (session, has_row) = match opening::find(at, id, item.opening.as_ref())? {
+        Found::Recorded(session) => (session, true),
+        Found::Unrecorded(session) => (session, false),
+        Found::KeyTaken => {
+            lost::add(at.tables, id.get(), id.get())?;
+            return Ok(session_lost(item.upload_id));
+        }
+        Found::Lost => return Ok(session_lost(item.upload_id)),
+        Found::Nothing if version::by_id(at.tables, id.version())?.is_some() => {
+            return Ok(published(item.upload_id));
+        }
+        Found::Nothing => {
+            return Ok(refused(
                 item.upload_id,
                 "E_UPLOAD_UNKNOWN",
                 "the upload is not known any more",
-            )
-        });
+            ));
+        }
     };
     if session.cluster != cluster.number {
         let message = "the upload belongs to another cluster";
@@ -114,26 +128,31 @@ fn one(
             "E_UPLOAD_ABORTED",
             "the upload was aborted before it was published",
         )),
-        State::Open => decide(at, &session, cluster, item, stay),
+        State::Open => decide(at, &session, has_row, cluster, item, stay),
     }
 }
 
 fn decide(
     at: At<'_>,
     session: &Session,
+    has_row: bool,
     cluster: &Cluster,
     item: &log::PublishItem,
     stay: Stay,
 ) -> Result<log::PublishOutcome, Stop> {
+    let end = |end: &End| match has_row {
+        true => session::end(at.tables, session, end, at.now),
+        false => session::insert_ended(at.tables, session, end, at.now),
+    };
     match judge_publication(at, session, cluster, item) {
         Ok(plan) => {
             carry_out(at, session, item, &plan, stay)?;
-            session::end(at.tables, session, &End::Published, at.now)?;
+            end(&End::Published)?;
             Ok(published(item.upload_id))
         }
         Err(Stop::Refused(refusal)) => {
             let outcome = refused(item.upload_id, refusal.code(), refusal.message());
-            session::end(at.tables, session, &End::Refused(refusal), at.now)?;
+            end(&End::Refused(refusal))?;
             Ok(outcome)
         }
         Err(Stop::Sql(error)) => Err(Stop::Sql(error)),
@@ -174,7 +193,7 @@ fn judge_publication(
         )
     })?;
     let bucket = bucket::of_path(at.tables, uploader.caller(), &path)?;
-    let owner = account(at, session, &bucket, uploader)?;
+    let owner = account(at, &bucket, uploader)?;
     let spot = tree::look(at.tables, &bucket, &path)?;
     let case = Case {
         path: path.as_str(),
@@ -193,11 +212,11 @@ fn judge_publication(
     })
 }
 
-fn account(at: At<'_>, session: &Session, bucket: &Bucket, uploader: User) -> Result<User, Stop> {
+fn account(at: At<'_>, bucket: &Bucket, uploader: User) -> Result<User, Stop> {
     if bucket.owner == uploader.id {
         return Ok(uploader);
     }
-    let owner = user::by_id(at.tables, session.charged_to)?;
+    let owner = user::by_id(at.tables, bucket.owner)?;
     owner.ok_or_else(|| {
         Stop::Refused(Refusal::new(
             Kind::Denied,
@@ -259,6 +278,13 @@ fn carry_out(
     };
     user::charge(at.tables, plan.bucket.owner, change)?;
     Ok(())
+}
+
+/// The session ended with the leader that alone knew it, or the client opened the upload twice.
+fn session_lost(upload_id: u64) -> log::PublishOutcome {
+    let message =
+        "the upload's session was lost with the supernode that held it: open it again with the same key";
+    refused(upload_id, "E_SESSION_LOST", message)
 }
 
 fn published(upload_id: u64) -> log::PublishOutcome {

@@ -4,4 +4,5 @@ mod accounts;
 mod clusters;
 mod directories;
 mod model;
+mod openings;
 mod uploads;

@@ -121,6 +121,7 @@ fn a_request_with_a_key_is_applied_once() {
         window_millis: 1_000,
         upload_ids: Vec::new(),
         keys_limit: 10,
+        closed_up_to: 0,
     });
     bench.run(forget).unwrap();
     assert_eq!(bench.count("requests"), 0);

@@ -29,6 +29,7 @@ fn forget(id: UploadId) -> Command {
         window_millis: WINDOW_MILLIS,
         upload_ids: vec![id.get()],
         keys_limit: 0,
+        closed_up_to: id.get(),
     })
 }
 
