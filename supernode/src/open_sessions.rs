@@ -291,3 +291,83 @@ async fn reserve(
         _ => Err(unexpected()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: Epoch = Epoch::new(3);
+    const USER: UserId = UserId::new(2);
+    const KEY: IdempotencyKey = IdempotencyKey::new([7; 16]);
+
+    /// Of a leadership that has begun and opened session 7.
+    async fn sessions() -> OpenSessions {
+        let sessions = OpenSessions::default();
+        let mut numbers = sessions.numbers.lock().await;
+        numbers.begun = Some(OURS);
+        numbers.free.extend(8..=10);
+        drop(numbers);
+        let session = OpenSession {
+            user: USER,
+            key: KEY,
+            opening: log::Opening {
+                upload_id: 7,
+                ..log::Opening::default()
+            },
+            size_max: 0,
+            since: Moment::default(),
+        };
+        let mut known = sessions.known.lock();
+        known.begun = Some(OURS);
+        known.keys.insert((USER, KEY), session.id());
+        known.sessions.insert(session.id(), Arc::new(session));
+        drop(known);
+        sessions
+    }
+
+    #[tokio::test]
+    async fn what_may_still_get_a_row_is_not_closed() {
+        let sessions = sessions().await;
+        assert_eq!(sessions.closed_up_to(&*sessions.numbers.lock().await), 6);
+        assert_eq!(sessions.close(OURS, 10).await, 6);
+        assert!(sessions.numbers.lock().await.free.is_empty());
+        sessions.recorded(OURS, [UploadId::new(7)]);
+        assert_eq!(sessions.close(OURS, 10).await, 10);
+        // A block that is being reserved may lie below what was reserved last.
+        sessions.numbers.lock().await.reserving = true;
+        assert_eq!(sessions.close(OURS, 10).await, 0);
+    }
+
+    #[tokio::test]
+    async fn numbers_that_can_be_given_out_are_not_closed() {
+        let sessions = sessions().await;
+        sessions.recorded(OURS, [UploadId::new(7)]);
+        let numbers = sessions.numbers.lock().await;
+        assert_eq!(sessions.closed_up_to(&numbers), 7);
+    }
+
+    #[tokio::test]
+    async fn another_leadership_finds_nothing() {
+        let sessions = sessions().await;
+        let later = Epoch::new(4);
+        assert!(sessions.find(OURS, UploadId::new(7)).is_some());
+        assert!(sessions.find(later, UploadId::new(7)).is_none());
+        assert!(sessions.by_key(later, USER, KEY).is_none());
+        assert_eq!(sessions.room(later, USER, KEY), None);
+        assert_eq!((sessions.count(OURS), sessions.count(later)), (1, 0));
+        sessions.recorded(later, [UploadId::new(7)]);
+        assert_eq!(sessions.count(OURS), 1);
+        assert_eq!(sessions.close(later, 10).await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_recorded_a_moment_ago_is_left_to_the_log() {
+        let sessions = sessions().await;
+        let other = IdempotencyKey::new([8; 16]);
+        assert_eq!(sessions.room(OURS, USER, other), Some(1));
+        sessions.recorded(OURS, [UploadId::new(7)]);
+        assert!(sessions.by_key(OURS, USER, KEY).is_none());
+        assert_eq!(sessions.room(OURS, USER, KEY), None);
+        assert_eq!(sessions.room(OURS, USER, other), Some(0));
+    }
+}

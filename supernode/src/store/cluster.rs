@@ -73,6 +73,14 @@ pub(crate) fn by_id(connection: &Connection, id: ClusterId) -> rusqlite::Result<
         .optional()
 }
 
+/// The number of the cluster with this id, without the rest of its row.
+pub(crate) fn number_of(connection: &Connection, id: ClusterId) -> rusqlite::Result<Option<ClusterNumber>> {
+    connection
+        .prepare_cached("SELECT cluster FROM clusters WHERE cluster_id = ?1")?
+        .query_row([id.bytes()], |row| Ok(ClusterNumber::new(number(row, 0)?)))
+        .optional()
+}
+
 /// The cluster with this number.
 pub(crate) fn by_number(connection: &Connection, number: ClusterNumber) -> rusqlite::Result<Option<Cluster>> {
     connection

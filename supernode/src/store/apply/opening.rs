@@ -50,10 +50,10 @@ pub(super) fn find(at: At<'_>, id: UploadId, opening: Option<&log::Opening>) -> 
     if open_upload::admit_key(at, upload).is_err() || session::by_key(at.tables, user, key)?.is_some() {
         return Ok(Found::KeyTaken);
     }
-    let Some(cluster) = cluster::by_id(at.tables, cluster_id(&upload.cluster_id)?)? else {
+    let Some(number) = cluster::number_of(at.tables, cluster_id(&upload.cluster_id)?)? else {
         return Ok(Found::Nothing);
     };
-    let cluster = (cluster.number, Generation::new(opening.generation));
+    let cluster = (number, Generation::new(opening.generation));
     let session = open_upload::new_session(at, id, user, key, cluster, upload);
     Ok(Found::Unrecorded(session))
 }
