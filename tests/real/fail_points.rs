@@ -16,11 +16,11 @@ use dbfs_tests::{Installation, Role, Shape, digest_of, until, write_generated};
 
 /// Deadlines short enough that a test sees trash expire and chunks be dropped.
 const RECLAIM_SOON: &[(&str, &str)] = &[
-    ("DBFS__SUPERNODE__TIMINGS__TRASH_KEEP", "1s"),
+    ("DBFS__SUPERNODE__TIMINGS__TRASH_KEEP", "500ms"),
     ("DBFS__SUPERNODE__TIMINGS__TIDY_PERIOD", "200ms"),
-    ("DBFS__CHUNKSERVER__TIMINGS__GRANT_LIFETIME", "3s"),
-    ("DBFS__CHUNKSERVER__TIMINGS__MARK_UNDO_WINDOW", "1s"),
-    ("DBFS__CHUNKSERVER__TIMINGS__DROP_DELAY", "3s"),
+    ("DBFS__CHUNKSERVER__TIMINGS__GRANT_LIFETIME", "2s"),
+    ("DBFS__CHUNKSERVER__TIMINGS__MARK_UNDO_WINDOW", "500ms"),
+    ("DBFS__CHUNKSERVER__TIMINGS__DROP_DELAY", "2s"),
     ("DBFS__CHUNKSERVER__TIMINGS__RECLAIM_PERIOD", "200ms"),
 ];
 
