@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::digest::ChunkHasher;
@@ -441,9 +442,18 @@ impl Drop for Installation {
     }
 }
 
-/// An address nobody listens on at the moment.
+/// An address nobody listens on at the moment, and which no connection is given while its node is down: below the ports
+/// that the system gives out, and one for each call.
 async fn free_address(network: &Network) -> String {
-    network.bind("127.0.0.1:0").await.unwrap().address()
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + (u64::from(std::process::id()) * 64 + call) % 12_000;
+        let address = format!("127.0.0.1:{port}");
+        if network.bind(&address).await.is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Bytes that differ from upload to upload.
