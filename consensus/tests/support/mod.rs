@@ -12,6 +12,7 @@ pub mod partition;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::ids::Epoch;
@@ -121,6 +122,19 @@ pub struct Node {
     running: Option<Running>,
 }
 
+/// Listens where nobody does, and where no connection is given the port while its node is down: below the ports that the
+/// system gives out, and one for each call.
+async fn listen() -> Box<dyn Listen> {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + (u64::from(std::process::id()) * 64 + call) % 12_000;
+        if let Ok(listener) = Network::tcp(None).bind(&format!("127.0.0.1:{port}")).await {
+            return listener;
+        }
+    }
+}
+
 struct Running {
     group: Group<Counters>,
     shutdown: Shutdown,
@@ -129,7 +143,7 @@ struct Running {
 
 impl Node {
     pub async fn new(installation: &Arc<Installation>, name: &str) -> Self {
-        let listener = Network::tcp(None).bind("127.0.0.1:0").await.unwrap();
+        let listener = listen().await;
         let address = listener.address();
         let settings = Settings {
             directory: installation.root.path().join(name),
@@ -228,7 +242,7 @@ impl Node {
 
     /// Another address from the next start on.
     pub async fn move_elsewhere(&mut self) {
-        let listener = Network::tcp(None).bind("127.0.0.1:0").await.unwrap();
+        let listener = listen().await;
         self.address = listener.address();
         self.settings.record.control = self.address.clone();
         self.listener = Some(listener);
