@@ -297,10 +297,9 @@ impl<M: Machine> Group<M> {
         T: Send + 'static,
         F: FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.inner.ledger.roster.health.check()?;
-        let shared = &self.inner.state.shared;
-        shared.reveal().await.map_err(|_| self.gone())?;
-        shared.readers.run(query).await
+        let shown = self.inner.state.shared.reveal().await;
+        shown.map_err(|_| self.gone())?;
+        self.read_lagging(query).await
     }
 
     /// Runs `query` on tables that may lack what was applied here in the last moments, for whoever looks again when it

@@ -140,8 +140,8 @@ impl OpenSessions {
             let more = reserve(context, ours, self.closed_up_to(&numbers)).await?;
             numbers.free.extend(more);
         } else if numbers.free.len() <= NUMBERS_LOW && !numbers.reserving {
-            numbers.reserving = true;
             let closed_up_to = self.closed_up_to(&numbers);
+            numbers.reserving = true;
             tokio::spawn(reserve_ahead(Arc::clone(context), ours, closed_up_to));
         }
         let number = numbers.free.pop_front().ok_or_else(unexpected)?;
@@ -232,18 +232,26 @@ impl OpenSessions {
             return 0;
         }
         numbers.free.clear();
-        let known = self.known.lock();
-        let open = known.sessions.keys().next();
-        open.map_or(last, |open| last.min(open.get().saturating_sub(1)))
+        match self.lowest(&numbers) {
+            Some(lowest) => last.min(lowest.saturating_sub(1)),
+            None => last,
+        }
     }
 
     /// As [`OpenSessions::close`], as far as it can be said without looking into the log.
     fn closed_up_to(&self, numbers: &Numbers) -> u64 {
+        if numbers.reserving {
+            // The block on its way may lie below every number that is known here.
+            return 0;
+        }
+        self.lowest(numbers).map_or(0, |lowest| lowest.saturating_sub(1))
+    }
+
+    /// The lowest number that is open without a row, or may yet be given out.
+    fn lowest(&self, numbers: &Numbers) -> Option<u64> {
         let known = self.known.lock();
         let open = known.sessions.keys().next().map(|id| id.get());
-        let free = numbers.free.iter().min().copied();
-        let lowest = open.into_iter().chain(free).min();
-        lowest.map_or(0, |lowest| lowest.saturating_sub(1))
+        open.into_iter().chain(numbers.free.iter().copied()).min()
     }
 }
 
@@ -336,6 +344,9 @@ mod tests {
         // A block that is being reserved may lie below what was reserved last.
         sessions.numbers.lock().await.reserving = true;
         assert_eq!(sessions.close(OURS, 10).await, 0);
+        let mut numbers = sessions.numbers.lock().await;
+        numbers.free.extend(11..=12);
+        assert_eq!(sessions.closed_up_to(&numbers), 0);
     }
 
     #[tokio::test]

@@ -213,14 +213,15 @@ impl Session {
 
     async fn renew(&self) -> Result<Bytes, Error> {
         let wire = send_open(&self.router, &self.request).await?;
-        if wire.upload_id != self.upload.get() && self.is_repeatable() {
-            return Err(Error::Refused {
-                code: SESSION_LOST.to_owned(),
-                message: "the supernodes know another session for the upload's key".to_owned(),
-            });
-        }
         if wire.upload_id != self.upload.get() {
-            return Err(Error::protocol("another upload for the same key"));
+            return Err(if self.is_repeatable() {
+                Error::Refused {
+                    code: SESSION_LOST.to_owned(),
+                    message: "the supernodes know another session for the upload's key".to_owned(),
+                }
+            } else {
+                Error::protocol("another upload for the same key")
+            });
         }
         let ticket = Ticket::of(&self.router, &wire);
         let bytes = ticket.bytes.clone();

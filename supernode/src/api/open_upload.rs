@@ -103,16 +103,15 @@ async fn remember(
         Some(chosen),
     );
     upload.open_per_user_max = upload.open_per_user_max.saturating_sub(of_user);
-    let asked = upload.clone();
     let now = context.now();
     let foreseen = context
-        .read_lagging(move |tables| match foresee_upload(At { tables, now }, &asked) {
+        .read_lagging(move |tables| match foresee_upload(At { tables, now }, &upload) {
             // It may not hold any more.
             Err(Stop::Refused(_)) => Ok(None),
-            foreseen => foreseen,
+            foreseen => Ok(foreseen?.map(|size_max| (upload, size_max))),
         })
         .await?;
-    let Some(size_max) = foreseen else {
+    let Some((upload, size_max)) = foreseen else {
         return Ok(None);
     };
     let opening = OpenSession {
