@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,13 @@ use tokio::net::{TcpListener, TcpStream};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ACCEPT_BACKLOG: u32 = 1024;
+
+/// Ports that anybody may listen on and that few programs are known for.
+const PORTS: RangeInclusive<u16> = 10_000..=65_535;
+/// Where Linux says from which ports it serves outgoing connections.
+const OUTGOING: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+/// What it says unless somebody changed it.
+const OUTGOING_USUAL: RangeInclusive<u16> = 32_768..=60_999;
 
 /// A future of this seam.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -93,6 +101,27 @@ impl std::fmt::Debug for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Network")
     }
+}
+
+/// Ports that the operating system gives to no outgoing connection. Who listens on one of them, ends and comes back does
+/// not find somebody's connection there; on any other port that happens sooner or later.
+pub fn lasting_ports() -> RangeInclusive<u16> {
+    let outgoing = std::fs::read_to_string(OUTGOING).ok();
+    beside(&outgoing.and_then(|text| range(&text)).unwrap_or(OUTGOING_USUAL))
+}
+
+/// The larger of what `outgoing` leaves below and above itself; everything if that is next to nothing.
+fn beside(outgoing: &RangeInclusive<u16>) -> RangeInclusive<u16> {
+    let below = *PORTS.start()..=outgoing.start().saturating_sub(1);
+    let above = outgoing.end().saturating_add(1)..=*PORTS.end();
+    let larger = if below.len() >= above.len() { below } else { above };
+    if larger.len() >= 1000 { larger } else { PORTS }
+}
+
+fn range(text: &str) -> Option<RangeInclusive<u16>> {
+    let mut numbers = text.split_whitespace().map(str::parse);
+    let (first, last) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    (first <= last).then_some(first..=last)
 }
 
 struct Tcp {
@@ -188,6 +217,18 @@ mod tests {
             tuning.tune(&stream).unwrap();
             assert!(stream.nodelay().unwrap());
         }
+    }
+
+    #[test]
+    fn lasting_ports_lie_beside_those_of_connections() {
+        assert_eq!(range("32768\t60999\n"), Some(32_768..=60_999));
+        assert_eq!(range("60999 32768"), None);
+        assert_eq!(range("1024"), None);
+        assert_eq!(beside(&(32_768..=60_999)), 10_000..=32_767);
+        assert_eq!(beside(&(1024..=50_000)), 50_001..=65_535);
+        assert_eq!(beside(&(1024..=65_535)), PORTS);
+        assert_eq!(beside(&(10_500..=65_535)), PORTS);
+        assert!(lasting_ports().len() >= 1000);
     }
 
     #[tokio::test]

@@ -13,11 +13,15 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::binary::dbfs_binary;
+use crate::ports::own_ports;
 use crate::process::{Process, Role};
 use crate::wait::until;
 
 /// How much of each log a failed test shows.
 const LOG_LINES: usize = 40;
+
+/// Ports that an installation may need.
+const PORTS_MAX: u32 = 64;
 
 /// How large an installation is.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +130,8 @@ impl Installation {
             &clusters,
             "--nodes",
             &nodes,
+            "--first-port",
+            &own_ports(PORTS_MAX).to_string(),
         ]);
         if shape.nodes < 3 || shape.supernodes < 3 {
             up.args(["--durability", "reduced"]);

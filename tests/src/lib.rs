@@ -13,11 +13,13 @@
 mod binary;
 mod files;
 mod installation;
+mod ports;
 mod process;
 mod wait;
 
 pub use binary::dbfs_binary;
 pub use files::{digest_of, write_generated};
 pub use installation::{Installation, Ran, Shape};
+pub use ports::own_ports;
 pub use process::{Process, Role, peak_memory_of, signal};
 pub use wait::{until, within};

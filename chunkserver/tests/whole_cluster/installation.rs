@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::digest::ChunkHasher;
@@ -17,6 +16,7 @@ use common::units::Span;
 use dbfs_chunkserver::config::{Addresses, Config, Timings};
 use dbfs_chunkserver::store::config::{DirectoryConfig, StoreConfig};
 use dbfs_chunkserver::{Error, Seams, run};
+use dbfs_tests::own_ports;
 use proto::bulk::blocks;
 use proto::bulk::dial::{Dialer, Target};
 use proto::bulk::frame::DATA_BYTES_MAX;
@@ -87,20 +87,16 @@ impl Installation {
         let (names, names_address) = Names::start(&supernode, shutdown.clone()).await;
         let network = Network::tcp(None);
         let mut nodes: Vec<Node> = Vec::new();
-        let first = free_address(&network).await;
+        let first = own_address();
         for number in 1..=3 {
-            let control = if number == 1 {
-                first.clone()
-            } else {
-                free_address(&network).await
-            };
+            let control = if number == 1 { first.clone() } else { own_address() };
             let config = Config {
                 node: format!("n{number}"),
                 data_dir: directory.path().join(format!("meta{number}")),
                 identity_dir: issue(Role::Chunkserver("alpha".to_owned()), &format!("id{number}")),
                 listen: Addresses {
                     control,
-                    data: free_address(&network).await,
+                    data: own_address(),
                 },
                 found: number == 1,
                 join: if number == 1 {
@@ -442,18 +438,8 @@ impl Drop for Installation {
     }
 }
 
-/// An address nobody listens on at the moment, and which no connection is given while its node is down: below the ports
-/// that the system gives out, and one for each call.
-async fn free_address(network: &Network) -> String {
-    static CALLS: AtomicU64 = AtomicU64::new(0);
-    loop {
-        let call = CALLS.fetch_add(1, Ordering::Relaxed);
-        let port = 20_000 + (u64::from(std::process::id()) * 64 + call) % 12_000;
-        let address = format!("127.0.0.1:{port}");
-        if network.bind(&address).await.is_ok() {
-            return address;
-        }
-    }
+fn own_address() -> String {
+    format!("127.0.0.1:{}", own_ports(1))
 }
 
 /// Bytes that differ from upload to upload.

@@ -12,7 +12,6 @@ pub mod partition;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::ids::Epoch;
@@ -22,6 +21,7 @@ use common::shutdown::Shutdown;
 use common::time::Clock;
 use common::tls::{self, ALPN_CONTROL, Authority, Identity, Reloadable, Role};
 use dbfs_consensus::{Applying, Error, Group, GroupStatus, Limits, Machine, MemberRecord, Settings, Timings};
+use dbfs_tests::own_ports;
 use proto::control::{Limits as ServerLimits, Routes, serve};
 use rusqlite::{OptionalExtension, Transaction, params};
 
@@ -122,17 +122,9 @@ pub struct Node {
     running: Option<Running>,
 }
 
-/// Listens where nobody does, and where no connection is given the port while its node is down: below the ports that the
-/// system gives out, and one for each call.
 async fn listen() -> Box<dyn Listen> {
-    static CALLS: AtomicU64 = AtomicU64::new(0);
-    loop {
-        let call = CALLS.fetch_add(1, Ordering::Relaxed);
-        let port = 20_000 + (u64::from(std::process::id()) * 64 + call) % 12_000;
-        if let Ok(listener) = Network::tcp(None).bind(&format!("127.0.0.1:{port}")).await {
-            return listener;
-        }
-    }
+    let address = format!("127.0.0.1:{}", own_ports(1));
+    Network::tcp(None).bind(&address).await.unwrap()
 }
 
 struct Running {

@@ -55,7 +55,7 @@ impl Stage {
             ..context.clone()
         };
         let home = Home::new(directory.path().join("installation"));
-        let plan = up::settle_new(&context, &home, size, Durability::Full, |config| {
+        let plan = up::settle_new(&context, &home, size, Durability::Full, None, |config| {
             config.chunkserver.timings.dead_after = DEAD_AFTER;
         })?;
         Ok(Self {

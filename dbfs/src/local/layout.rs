@@ -91,9 +91,9 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    /// Processes in all.
-    pub(crate) const fn processes(self) -> u32 {
-        self.supernodes + self.clusters * self.nodes
+    /// Ports in all: a supernode has two, a node one more for its data plane.
+    pub(crate) const fn ports(self) -> u32 {
+        2 * self.supernodes + 3 * self.clusters * self.nodes
     }
 
     /// Whether this many can keep what `durability` promises.
@@ -188,6 +188,12 @@ impl Plan {
             clusters: count(self.clusters.len()),
             nodes: count(self.clusters.first().map_or(0, |cluster| cluster.nodes.len())),
         }
+    }
+
+    /// Whether its addresses begin at `port`.
+    pub(crate) fn begins_at(&self, port: u16) -> bool {
+        let first = self.supernodes.first();
+        first.is_some_and(|first| first.control.ends_with(&format!(":{port}")))
     }
 
     /// Control addresses of the supernodes.
@@ -351,7 +357,7 @@ mod tests {
         let plan = Plan::new(SIZE, Durability::Full, 20_000..).unwrap();
         assert_eq!(plan.size(), SIZE);
         let all = plan.processes();
-        assert_eq!(all.len(), SIZE.processes() as usize);
+        assert_eq!(all.len(), 9);
         assert!(all.iter().take(3).all(|(_, _, founds)| *founds));
         assert!(all.iter().skip(3).all(|(_, _, founds)| !*founds));
         let mut addresses: Vec<_> = all
@@ -363,6 +369,8 @@ mod tests {
         addresses.sort();
         addresses.dedup();
         assert_eq!((addresses.len(), count), (24, 24));
+        assert_eq!(SIZE.ports(), 24);
+        assert!(plan.begins_at(20_000) && !plan.begins_at(20_001));
         let directory = tempfile::tempdir().unwrap();
         let home = Home::new(directory.path().to_owned());
         assert_eq!(home.plan().unwrap(), None);

@@ -55,14 +55,16 @@ impl Identity {
     }
 }
 
-/// The start time of `pid` as the kernel counts it; `None` where there is no such process, or only its remains.
+/// The start time of `pid` as the kernel counts it; `None` where there is no such process, or only its remains. While a
+/// process ends, its first thread may be gone before another one lets go of the ports and the data directory.
 fn started(pid: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command's name, in parentheses, may have blanks and parentheses of its own.
     let (_, rest) = text.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
     let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
+    let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    if matches!(state, "Z" | "X") && threads() <= 1 {
         return None;
     }
     fields.nth(18)?.parse().ok()

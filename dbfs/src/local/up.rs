@@ -25,7 +25,6 @@ const WATCH_PERIOD: Duration = Duration::from_millis(300);
 /// A process that ends by itself is started again, but not one that never lasts.
 const RESTARTS_MAX: usize = 5;
 const RESTARTS_WINDOW: Duration = Duration::from_secs(60);
-const PORTS_PER_PROCESS: u32 = 3;
 
 /// Starts a local installation: supernodes, clusters of nodes, TLS, an admin, and a profile to use it.
 #[derive(Clone, Debug, clap::Args)]
@@ -45,6 +44,9 @@ pub(crate) struct Args {
     /// The installation's directory. Default: $XDG_DATA_HOME/dbfs/local
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Listen on this port and those that follow. Default: ports that are free
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..))]
+    first_port: Option<u16>,
     /// Return when it is ready and leave it running
     #[arg(long)]
     detach: bool,
@@ -99,7 +101,10 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let running = Running::load(&home.running());
     let mut plan = match existing {
         Some(plan) => plan,
-        None => settle_new(context, &home, size, args.durability.unwrap_or_default(), |_| ())?,
+        None => {
+            let durability = args.durability.unwrap_or_default();
+            settle_new(context, &home, size, durability, args.first_port, |_| ())?
+        }
     };
     let processes = plan.processes().len();
     if running.supervisor.is_some() || running.processes.len() == processes {
@@ -132,6 +137,7 @@ fn wanted(args: &Args, existing: Option<&Plan>) -> Result<Size, Failure> {
         if differs(args.clusters, size.clusters)
             || differs(args.nodes, size.nodes)
             || differs(args.supernodes, size.supernodes)
+            || args.first_port.is_some_and(|asked| !plan.begins_at(asked))
             || args.durability.is_some_and(|asked| asked != plan.durability)
         {
             return Err(Failure::new(
@@ -182,21 +188,23 @@ fn lock(home: &Home) -> Result<Option<File>, Failure> {
 /// Makes the files of a new installation. `tune` has the last word on every configuration.
 ///
 /// # Errors
-/// There are too few free ports, or a file cannot be made.
+/// There are too few free ports, one from `first_port` on is taken, or a file cannot be made.
 pub(crate) fn settle_new(
     context: &Context,
     home: &Home,
     size: Size,
     durability: Durability,
+    first_port: Option<u16>,
     tune: impl Fn(&mut Config),
 ) -> Result<Plan, Failure> {
-    let ports = ports::free(size.processes() * PORTS_PER_PROCESS, &context.seams.random);
+    let count = size.ports();
+    let ports = match first_port {
+        Some(first) => ports::from(first, count)?,
+        None => ports::free(count, &context.seams.random),
+    };
     let plan = Plan::new(size, durability, ports.into_iter()).ok_or_else(|| {
-        Failure::new(
-            Exit::Unavailable,
-            "E_ADDRESS",
-            "there are not enough free ports on loopback",
-        )
+        let message = "there are not enough free ports on loopback";
+        Failure::new(Exit::Unavailable, "E_ADDRESS", message)
     })?;
     settle::settle(home, &plan, &context.seams.random, tune)?;
     Ok(plan)
