@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use wire::seal_reply::Outcome;
 
+use super::hush::Hush;
 use super::names::Names;
 
 pub(crate) const CHUNK: usize = 64 << 10;
@@ -45,11 +46,13 @@ pub(crate) struct Installation {
 
 pub(crate) struct Node {
     pub(crate) config: Config,
+    pub(crate) hush: Hush,
     pub(crate) running: Option<Running>,
 }
 
 pub(crate) struct Running {
     shutdown: Shutdown,
+    metrics: prometheus::Registry,
     task: JoinHandle<Result<(), Error>>,
 }
 
@@ -118,6 +121,7 @@ impl Installation {
             };
             nodes.push(Node {
                 config,
+                hush: Hush::default(),
                 running: None,
             });
         }
@@ -145,15 +149,20 @@ impl Installation {
 
     pub(crate) fn start_node(&mut self, node: usize) {
         let shutdown = self.shutdown.child();
+        let metrics = prometheus::Registry::new();
         let seams = Seams {
             clock: self.clock.clone(),
             random: Random::system(),
-            network: self.network.clone(),
+            network: self.nodes[node].hush.network(),
             shutdown: shutdown.clone(),
-            metrics: prometheus::Registry::new(),
+            metrics: metrics.clone(),
         };
         let task = tokio::spawn(run(self.nodes[node].config.clone(), seams));
-        self.nodes[node].running = Some(Running { shutdown, task });
+        self.nodes[node].running = Some(Running {
+            shutdown,
+            metrics,
+            task,
+        });
     }
 
     pub(crate) async fn stop_node(&mut self, node: usize) {
@@ -216,6 +225,16 @@ impl Installation {
             .iter()
             .position(|node| node.config.listen.control == control)
             .unwrap()
+    }
+
+    /// Whether `node` takes itself for the leader.
+    pub(crate) fn leads(&self, node: usize) -> bool {
+        let Some(running) = &self.nodes[node].running else {
+            return false;
+        };
+        let gauges = running.metrics.gather();
+        let leads = gauges.iter().find(|gauge| gauge.name() == "dbfs_cluster_leads");
+        leads.unwrap().get_metric()[0].get_gauge().get_value() > 0.0
     }
 
     /// Asks one node after the other until one answers, for at most half a minute.

@@ -73,6 +73,29 @@ async fn another_node_leads_and_goes_on_with_uploads() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_was_not_answered_for_a_while_leads_again() {
+    let installation = Installation::start().await;
+    let done = content(1, 2 * CHUNK);
+    let request = installation.send(1, &done).await;
+    published(installation.seal(&request).await);
+    let leader = installation.leader();
+    // The others hear its heartbeats, so nobody wants to be elected in its place.
+    let others = || (0..3).filter(|node| *node != leader);
+    others().for_each(|node| installation.nodes[node].hush.hold());
+    installation
+        .eventually("the leader to notice", || !installation.leads(leader))
+        .await;
+    others().for_each(|node| installation.nodes[node].hush.let_go());
+    installation
+        .eventually("somebody to lead", || (0..3).any(|node| installation.leads(node)))
+        .await;
+    let sent = content(2, 3 * CHUNK);
+    let request = installation.send(2, &sent).await;
+    published(installation.seal(&request).await);
+    assert!(installation.read(leader, 2).await == sent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chunks_on_a_lost_node_are_sent_again_before_they_count() {
     let mut installation = Installation::start().await;
     let sent = content(1, 6 * CHUNK);

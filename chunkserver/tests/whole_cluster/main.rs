@@ -7,6 +7,7 @@
     reason = "a test"
 )]
 
+mod hush;
 mod installation;
 #[path = "../../src/cluster/tests/names.rs"]
 #[allow(dead_code, reason = "shared with the unit tests, which use more of it")]

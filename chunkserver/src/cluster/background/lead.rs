@@ -22,17 +22,13 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) async fn run(cluster: Arc<Cluster>, shutdown: Shutdown) {
     let mut status = cluster.group.watch();
     let mut last = Epoch::default();
-    while let Some(Some(epoch)) = shutdown.guard(next_epoch(&mut status, last)).await {
+    while let Some(Some(epoch)) = shutdown.guard(next_epoch(&cluster, &mut status, last)).await {
         match begin(&cluster, epoch, &shutdown).await {
             Ok(leadership) => {
-                let held = shutdown.guard(hold(&cluster, &leadership, &mut status)).await;
-                // What a leadership gives out is unique to its epoch: no second one of the same.
+                shutdown.guard(hold(&cluster, &leadership, &mut status)).await;
                 last = epoch;
                 leadership.over.trigger();
                 cluster.set_leadership(None);
-                if held == Some(Held::Broke) {
-                    cluster.group.begin_again();
-                }
                 cluster.metrics.leads.set(0);
                 tracing::info!(%epoch, "no longer leading the cluster");
             }
@@ -45,11 +41,19 @@ pub(crate) async fn run(cluster: Arc<Cluster>, shutdown: Shutdown) {
 }
 
 /// The epoch above `last` that this member leads in, once it does; `None` when the group has ended.
-async fn next_epoch(status: &mut watch::Receiver<GroupStatus>, last: Epoch) -> Option<Epoch> {
+///
+/// What a leadership gives out is unique to its epoch, so there is no second one of the same. Where `last` is in force
+/// still, or again because a quorum was only away for a while, it has to end and another to begin.
+async fn next_epoch(
+    cluster: &Cluster,
+    status: &mut watch::Receiver<GroupStatus>,
+    last: Epoch,
+) -> Option<Epoch> {
     loop {
-        let epoch = status.borrow_and_update().epoch;
-        if let Some(epoch) = epoch.filter(|epoch| *epoch > last) {
-            return Some(epoch);
+        match status.borrow_and_update().epoch {
+            Some(epoch) if epoch > last => return Some(epoch),
+            Some(_) => cluster.group.begin_again(),
+            None => {}
         }
         status.changed().await.ok()?;
     }
@@ -82,21 +86,12 @@ async fn begin(
     Ok(leadership)
 }
 
-/// How a leadership ended.
-#[derive(PartialEq, Eq)]
-enum Held {
-    /// Its epoch is over.
-    Over,
-    /// One of its loops broke.
-    Broke,
-}
-
-/// Runs the leader's loops for as long as the epoch lasts.
+/// Runs the leader's loops for as long as the epoch lasts and none of them breaks.
 async fn hold(
     cluster: &Arc<Cluster>,
     leadership: &Arc<Leadership>,
     status: &mut watch::Receiver<GroupStatus>,
-) -> Held {
+) {
     let mut loops = JoinSet::new();
     let over = &leadership.over;
     let parts = || (Arc::clone(cluster), Arc::clone(leadership));
@@ -109,17 +104,16 @@ async fn hold(
     start(&mut loops, over, parts(), keys::run);
     while status.borrow_and_update().epoch == Some(leadership.epoch) {
         tokio::select! {
-            changed = status.changed() => if changed.is_err() { return Held::Over },
+            changed = status.changed() => if changed.is_err() { return },
             ended = loops.join_next() => {
                 // Loops end with the epoch; one that broke must not stay broken in silence.
                 if let Some(Err(error)) = ended {
                     tracing::error!(%error, "a loop of the leader broke; this leadership ends here");
-                    return Held::Broke;
+                    return;
                 }
             }
         }
     }
-    Held::Over
 }
 
 /// Starts one loop, which ends when the leadership is over.
