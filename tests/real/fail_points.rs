@@ -44,6 +44,8 @@ struct Walk {
     source: PathBuf,
     digest: String,
     round: u32,
+    /// Whose processes may have a point of theirs before them.
+    armed: Option<Role>,
 }
 
 impl Walk {
@@ -56,11 +58,21 @@ impl Walk {
             source,
             digest,
             round: 0,
+            armed: None,
         }
     }
 
-    /// Restarts every process of `role` with `point` armed.
+    /// Restarts every process of `role` with `point` armed, and the others without any.
     fn arm(&mut self, role: Role, point: &str) {
+        if let Some(other) = self.armed.replace(role).filter(|armed| *armed != role) {
+            self.restart_all(other, &[]);
+        }
+        self.restart_all(role, &[(VARIABLE, point)]);
+        self.installation.wait_until_whole();
+        self.round += 1;
+    }
+
+    fn restart_all(&mut self, role: Role, environment: &[(&str, &str)]) {
         let of_tier = |process: &&dbfs_tests::Process| process.role == role;
         let names: Vec<String> = self
             .installation
@@ -70,10 +82,8 @@ impl Walk {
             .map(|process| process.name.clone())
             .collect();
         for name in names {
-            self.installation.restart(&name, &[(VARIABLE, point)]);
+            self.installation.restart(&name, environment);
         }
-        self.installation.wait_until_whole();
-        self.round += 1;
     }
 
     /// Runs a command under supervision; how many processes ended meanwhile.
@@ -343,6 +353,8 @@ fn death_at_an_abandonment_leaves_nothing_visible() {
             child.wait().unwrap();
             walk.until_hit(&point, 0);
             until("the upload to be over", || {
+                // The next leader finds it silent too.
+                walk.installation.start_missing();
                 (walk.installation.status()?["uploads_open"] == 0).then_some(())
             });
             assert_eq!(

@@ -1,10 +1,16 @@
-//! Single processes die in the middle of things (SIGKILL); what was acknowledged stays, what was not is not seen.
+//! Single processes die in the middle of things (SIGKILL), or all stand still: what was acknowledged stays, what was
+//! not is not seen.
 
-use dbfs_tests::{Installation, Role, Shape, digest_of, until, write_generated};
+use std::time::Duration;
+
+use dbfs_tests::{Installation, Role, Shape, digest_of, signal, until, write_generated};
 
 use crate::half_way::{HalfWay, nodes};
 
 const LARGE: u64 = 400 << 20;
+/// Longer than any member of a group waits for another.
+const STANDSTILL: Duration = Duration::from_secs(4);
+
 fn check_download(installation: &Installation, path: &str, digest: &str) {
     let copy = installation.scratch().join("copy");
     installation.run(["download", path, copy.to_str().unwrap()]).ok();
@@ -63,6 +69,23 @@ fn a_supernode_dies_during_an_upload_and_the_upload_goes_on() {
     installation.restart(&leader, &[]);
     installation.wait_until_whole();
     check_download(&installation, "/admin/f", &digest);
+}
+
+#[test]
+fn everything_stands_still_for_a_while_and_the_upload_goes_on() {
+    let installation = Installation::start(Shape::ONE_CLUSTER);
+    let source = installation.scratch().join("source");
+    let digest = write_generated(&source, LARGE, 6);
+    let upload = HalfWay::begin(&installation, source.to_str().unwrap(), "/admin/f");
+    // As when a laptop is closed.
+    let servers = installation.processes.iter().filter_map(|process| process.pid);
+    let all: Vec<u32> = servers.chain([upload.child.id()]).collect();
+    all.iter().for_each(|pid| signal(*pid, "STOP"));
+    std::thread::sleep(STANDSTILL);
+    all.iter().for_each(|pid| signal(*pid, "CONT"));
+    upload.finish().ok();
+    check_download(&installation, "/admin/f", &digest);
+    installation.wait_until_whole();
 }
 
 #[test]

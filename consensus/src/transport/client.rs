@@ -107,6 +107,9 @@ impl Link {
         wire::vote_reply(&reply).map_err(|status| failed(&status))
     }
 
+    /// Takes the first request before it does anything else: after a failure openraft has whoever takes one wait, and
+    /// opening streams to somebody who is gone would not.
+    ///
     /// Its future is boxed and owns all it needs: the compiler does not see through openraft's and tonic's generics
     /// otherwise.
     fn open_stream(
@@ -120,6 +123,11 @@ impl Link {
         };
         let option = option.clone();
         Box::pin(async move {
+            let (first, rest) = input.into_future().await;
+            let Some(first) = first else {
+                return Ok(futures::stream::empty().boxed());
+            };
+            let input = futures::stream::iter([first]).chain(rest).boxed();
             let mut client = link.client(Lane::Log)?;
             let (links, target) = (link.links.clone(), link.target);
             let requests = hold_commits(input, links.clock.clone()).map(move |request| {

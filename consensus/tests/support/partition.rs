@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use common::net::{Connection, Listen, Network, Pending, Transport};
@@ -12,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Which pairs (from, to) of control addresses are cut.
 #[derive(Clone, Default)]
-pub struct Cuts(Arc<Mutex<BTreeSet<(String, String)>>>);
+pub struct Cuts(Arc<Mutex<BTreeSet<(String, String)>>>, Arc<AtomicUsize>);
 
 impl Cuts {
     /// The network as the member at `own` sees it.
@@ -37,6 +38,11 @@ impl Cuts {
         self.0.lock().clear();
     }
 
+    /// How often anybody asked for a connection that is cut.
+    pub fn refused(&self) -> usize {
+        self.1.load(Ordering::Relaxed)
+    }
+
     fn is_cut(&self, from: &str, to: &str) -> bool {
         self.0.lock().contains(&(from.to_owned(), to.to_owned()))
     }
@@ -56,6 +62,7 @@ impl Transport for Cuttable {
     fn connect<'a>(&'a self, address: &'a str) -> Pending<'a, io::Result<Connection>> {
         Box::pin(async move {
             if self.cuts.is_cut(&self.own, address) {
+                self.cuts.1.fetch_add(1, Ordering::Relaxed);
                 return Err(io::ErrorKind::HostUnreachable.into());
             }
             let stream = CutStream {
