@@ -37,7 +37,7 @@ pub(crate) struct Log {
 impl Default for Log {
     fn default() -> Self {
         Self {
-            filter: "info,openraft=warn".to_owned(),
+            filter: "info,openraft=error".to_owned(),
         }
     }
 }

@@ -83,15 +83,25 @@ impl Link {
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> RpcResult<T> {
         let limit = option.soft_ttl().max(CALL_TIMEOUT_MIN);
+        let peers = &self.links.peers;
         match self.links.clock.timeout(limit, call).await {
-            Some(Ok(reply)) => Ok(reply.into_inner()),
-            Some(Err(status)) => Err(failed(&status)),
-            None => Err(RPCError::Timeout(RpcTimeout {
-                action,
-                id: self.links.peers.identity.node.get(),
-                target: self.target,
-                timeout: limit,
-            })),
+            Some(Ok(reply)) => {
+                peers.heard(self.target, None);
+                Ok(reply.into_inner())
+            }
+            Some(Err(status)) => {
+                peers.heard(self.target, Some(status.message()));
+                Err(failed(&status))
+            }
+            None => {
+                peers.heard(self.target, Some("it does not answer in time"));
+                Err(RPCError::Timeout(RpcTimeout {
+                    action,
+                    id: peers.identity.node.get(),
+                    target: self.target,
+                    timeout: limit,
+                }))
+            }
         }
     }
 

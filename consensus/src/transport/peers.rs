@@ -1,6 +1,6 @@
 //! Who is reached where: addresses from the committed member records, and hints learned from the peers themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ struct Known {
     channels: BTreeMap<(u64, Lane), (String, Client)>,
     /// Where a member was found, when its record was of no use.
     hints: BTreeMap<u64, Hint>,
+    /// Who did not answer the last time.
+    silent: BTreeSet<u64>,
 }
 
 struct Hint {
@@ -134,6 +136,20 @@ impl Peers {
         let client = self.seed.client(&address).ok()?;
         known.channels.insert((node, lane), (address, client.clone()));
         Some(client)
+    }
+
+    /// Member `node` answered a call, or `failure` says why it did not. What is new is logged; that it goes on is not.
+    pub(crate) fn heard(&self, node: u64, failure: Option<&str>) {
+        let silent = &mut self.known.lock().silent;
+        match failure {
+            Some(error) if silent.insert(node) => {
+                tracing::warn!(group = self.seed.label, node, error, "a member cannot be reached");
+            }
+            None if silent.remove(&node) => {
+                tracing::info!(group = self.seed.label, node, "a member is reached again");
+            }
+            _ => {}
+        }
     }
 
     fn recorded(&self, node: u64) -> Option<String> {
