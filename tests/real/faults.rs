@@ -72,6 +72,7 @@ fn a_supernode_dies_during_an_upload_and_the_upload_goes_on() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "time that passes is the fault here")]
 fn everything_stands_still_for_a_while_and_the_upload_goes_on() {
     let installation = Installation::start(Shape::ONE_CLUSTER);
     let source = installation.scratch().join("source");
