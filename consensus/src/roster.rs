@@ -29,12 +29,16 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
-    /// All members, by id.
+    /// All members, by id. Who is about to vote, or about to vote no more, does not count as a voter: the group may
+    /// still need those who voted before.
     pub(crate) fn members(&self) -> Arc<[Member]> {
         let voters: BTreeSet<u64> = {
             let metrics = self.raft.server_metrics();
             let metrics = metrics.borrow_watched();
-            metrics.membership_config.voter_ids().collect()
+            let committed = metrics.committed_membership_config.membership();
+            let mut configs = committed.get_joint_config().iter();
+            let first = configs.next().cloned().unwrap_or_default();
+            configs.fold(first, |in_all, config| &in_all & config)
         };
         let rows = self.state.members.borrow().clone();
         rows.iter()
