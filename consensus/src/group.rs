@@ -326,7 +326,7 @@ impl<M: Machine> Group<M> {
         self.inner.ledger.roster.epoch()
     }
 
-    /// Ends the epoch, if this member leads, and begins another: for a tier whose own part of the leadership broke, and
+    /// Ends the epoch, if this member leads, and begins another: for a tier whose own part of the leadership ended, and
     /// which must not go on under the epoch it has used.
     pub fn begin_again(&self) {
         let roster = &self.inner.ledger.roster;
