@@ -7,6 +7,28 @@
 //!
 //! Read `proto/names.proto` first, then [`ticket`], then [`bulk`].
 
+/// A module `v1` with the committed code of `NAME.proto`, which `cargo xtask generate` writes.
+macro_rules! generated {
+    ($visibility:vis, $name:literal) => {
+        #[doc = concat!("Generated from `", $name, ".proto`.")]
+        #[allow(
+            missing_docs,
+            unreachable_pub,
+            clippy::all,
+            clippy::pedantic,
+            clippy::restriction
+        )]
+        $visibility mod v1 {
+            include!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/src/generated/dbfs.",
+                $name,
+                ".v1.rs"
+            ));
+        }
+    };
+}
+
 pub mod error;
 
 pub mod ticket;
@@ -17,137 +39,47 @@ pub mod control;
 
 /// Client -> supernode.
 pub mod names {
-    #[allow(
-        missing_docs,
-        unreachable_pub,
-        clippy::all,
-        clippy::pedantic,
-        clippy::restriction
-    )]
-    pub mod v1 {
-        //! Generated from `names.proto`.
-        tonic::include_proto!("dbfs.names.v1");
-    }
+    generated!(pub, "names");
 }
 
 /// Client -> supernode: the trash.
 pub mod trash {
-    #[allow(
-        missing_docs,
-        unreachable_pub,
-        clippy::all,
-        clippy::pedantic,
-        clippy::restriction
-    )]
-    pub mod v1 {
-        //! Generated from `trash.proto`.
-        tonic::include_proto!("dbfs.trash.v1");
-    }
+    generated!(pub, "trash");
 }
 
 /// Client -> cluster.
 pub mod files {
-    #[allow(
-        missing_docs,
-        unreachable_pub,
-        clippy::all,
-        clippy::pedantic,
-        clippy::restriction
-    )]
-    pub mod v1 {
-        //! Generated from `files.proto`.
-        tonic::include_proto!("dbfs.files.v1");
-    }
+    generated!(pub, "files");
 }
 
 /// Cluster leader -> supernode.
 pub mod registry {
-    #[allow(
-        missing_docs,
-        unreachable_pub,
-        clippy::all,
-        clippy::pedantic,
-        clippy::restriction
-    )]
-    pub mod v1 {
-        //! Generated from `registry.proto`.
-        tonic::include_proto!("dbfs.registry.v1");
-    }
+    generated!(pub, "registry");
 }
 
 /// Chunkserver -> leader of its cluster.
 pub mod nodes {
-    #[allow(
-        missing_docs,
-        unreachable_pub,
-        clippy::all,
-        clippy::pedantic,
-        clippy::restriction
-    )]
-    pub mod v1 {
-        //! Generated from `nodes.proto`.
-        tonic::include_proto!("dbfs.nodes.v1");
-    }
+    generated!(pub, "nodes");
 }
 
 /// Between the members of one replicated group.
 pub mod raft {
-    #[allow(
-        missing_docs,
-        unreachable_pub,
-        clippy::all,
-        clippy::pedantic,
-        clippy::restriction
-    )]
-    pub mod v1 {
-        //! Generated from `raft.proto`.
-        tonic::include_proto!("dbfs.raft.v1");
-    }
+    generated!(pub, "raft");
 }
 
 /// Internal: the commands of a cluster's Raft log.
 pub mod cluster_log {
-    #[allow(
-        missing_docs,
-        unreachable_pub,
-        clippy::all,
-        clippy::pedantic,
-        clippy::restriction
-    )]
-    pub mod v1 {
-        //! Generated from `cluster_log.proto`.
-        tonic::include_proto!("dbfs.cluster_log.v1");
-    }
+    generated!(pub, "cluster_log");
 }
 
 /// Internal: the commands of the names group's Raft log.
 pub mod names_log {
-    #[allow(
-        missing_docs,
-        unreachable_pub,
-        clippy::all,
-        clippy::pedantic,
-        clippy::restriction
-    )]
-    pub mod v1 {
-        //! Generated from `names_log.proto`.
-        tonic::include_proto!("dbfs.names_log.v1");
-    }
+    generated!(pub, "names_log");
 }
 
 /// What every service says when a call fails.
 pub mod detail {
-    #[allow(
-        missing_docs,
-        unreachable_pub,
-        clippy::all,
-        clippy::pedantic,
-        clippy::restriction
-    )]
-    pub mod v1 {
-        //! Generated from `error.proto`.
-        tonic::include_proto!("dbfs.error.v1");
-    }
+    generated!(pub, "error");
 }
 
 /// The protocol version that this build speaks, and the oldest that it understands (P12).

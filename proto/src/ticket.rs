@@ -11,17 +11,7 @@ use common::time::ClusterTime;
 use prost::Message;
 use quick_cache::sync::Cache;
 
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::all,
-    clippy::pedantic,
-    clippy::restriction
-)]
-pub mod v1 {
-    //! Generated from `ticket.proto`.
-    tonic::include_proto!("dbfs.ticket.v1");
-}
+generated!(pub, "ticket");
 
 pub use v1::Body;
 pub use v1::body::Purpose;

@@ -60,6 +60,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<String> {
     let each = tree
         .files
         .iter()
+        .filter(|file| !file.is_generated())
         .flat_map(|file| rules.iter().flat_map(|rule| rule(file)));
     each.chain(openraft_users(tree)).collect()
 }

@@ -22,6 +22,11 @@ impl SourceFile {
             || self.path.ends_with("/tests.rs")
     }
 
+    /// Whether a program wrote the file: its shape is not ours.
+    pub(crate) fn is_generated(&self) -> bool {
+        self.path.split('/').any(|part| part == "generated")
+    }
+
     /// The lines before the inline test module.
     pub(crate) fn product_lines(&self) -> impl Iterator<Item = (usize, &str)> {
         self.text

@@ -22,14 +22,4 @@ pub mod pipeline;
 pub mod pool;
 pub mod put;
 
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::all,
-    clippy::pedantic,
-    clippy::restriction
-)]
-mod v1 {
-    //! Generated from `bulk.proto`.
-    tonic::include_proto!("dbfs.bulk.v1");
-}
+generated!(, "bulk");
