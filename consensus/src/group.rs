@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use common::ids::Epoch;
 use common::shutdown::Shutdown;
-use common::time::ClusterTime;
+use common::time::{Clock, ClusterTime};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use prost::Message;
 use proto::control::Routes;
@@ -124,22 +125,7 @@ impl<M: Machine> Group<M> {
         spawn(&loops, proposer::run(waiting, ledger.clone(), settings.limits));
         let nearly_full = Arc::new(AtomicBool::new(false));
         let status = spawn_loops(&settings, &ledger, &started, &loops, &nearly_full);
-        let service = RaftService {
-            role: settings.role.clone(),
-            raft: started.raft,
-            state: Arc::clone(&started.state.shared),
-            peers: started.peers,
-            timekeeper: started.timekeeper,
-            desk: Arc::new(FrontDesk {
-                ledger: ledger.clone(),
-                here,
-                members_max: settings.limits.members_max,
-            }),
-            receiving: Arc::new(Semaphore::new(1)),
-        };
-        let service = RaftServer::new(service)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let service = service(&settings, &started, &ledger, here);
         let group = Self {
             inner: Arc::new(Inner {
                 ledger,
@@ -362,7 +348,7 @@ impl<M: Machine> Group<M> {
     /// for `settings.role`.
     #[must_use]
     pub fn routes(&self, routes: Routes) -> Routes {
-        routes.with(self.inner.service.clone())
+        mount(routes, &self.inner.service)
     }
 
     /// Hands the lead to another voter where there is one, and ends this member. Later calls get [`Error::Closed`].
@@ -372,29 +358,61 @@ impl<M: Machine> Group<M> {
             let group = self.clone();
             // A task of its own: a caller that goes away must not leave it half done.
             self.inner.runtime.spawn(async move {
-                group.hand_over().await;
-                group.end().await;
+                let inner = &group.inner;
+                hand_over(&inner.ledger, group.watch(), &inner.settings.clock).await;
+                inner.loops.trigger();
+                close(&inner.ledger, &inner.log, &inner.state).await;
+                drop(inner.directory.lock().take());
                 group.inner.ended.trigger();
             });
         }
         self.inner.ended.triggered().await;
     }
+}
 
-    async fn hand_over(&self) {
-        let status = self.status();
+/// The service that the other members call.
+fn service(settings: &Settings, started: &Started, ledger: &Ledger, here: Gate) -> RaftServer<RaftService> {
+    let service = RaftService {
+        role: settings.role.clone(),
+        raft: started.raft.clone(),
+        state: Arc::clone(&started.state.shared),
+        peers: Arc::clone(&started.peers),
+        timekeeper: Arc::clone(&started.timekeeper),
+        desk: Arc::new(FrontDesk {
+            ledger: ledger.clone(),
+            here,
+            members_max: settings.limits.members_max,
+        }),
+        receiving: Arc::new(Semaphore::new(1)),
+    };
+    RaftServer::new(service)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Outside of [`Group`], as the two below are: what is generic is compiled again for every machine.
+fn mount(routes: Routes, service: &RaftServer<RaftService>) -> Routes {
+    routes.with(service.clone())
+}
+
+/// Gives the lead to another voter, if this member has it and there is one.
+fn hand_over<'a>(
+    ledger: &'a Ledger,
+    mut watch: watch::Receiver<GroupStatus>,
+    clock: &'a Clock,
+) -> BoxFuture<'a, ()> {
+    Box::pin(async move {
+        let status = ledger.roster.status();
         if status.role != Role::Leader || status.epoch.is_none() {
             return;
         }
-        let raft = &self.inner.ledger.raft;
-        let mut watch = self.watch();
-        let clock = &self.inner.settings.clock;
         let begun = clock.moment();
         // A voter whose log is an entry behind does not take the lead, and says nothing: it is asked again.
         while clock.moment().since(begun) < HAND_OVER_TIMEOUT {
-            let Some(next) = voters::next_leader(&self.inner.ledger) else {
+            let Some(next) = voters::next_leader(ledger) else {
                 return;
             };
-            if raft.trigger().transfer_leader(next).await.is_err() {
+            if ledger.raft.trigger().transfer_leader(next).await.is_err() {
                 return;
             }
             let handed = watch.wait_for(|status| status.role != Role::Leader);
@@ -403,16 +421,17 @@ impl<M: Machine> Group<M> {
             }
         }
         tracing::debug!("nobody took the lead in time");
-    }
+    })
+}
 
-    async fn end(&self) {
-        self.inner.loops.trigger();
-        // Its own task may have ended already, with the reason that `health` holds.
-        let _ = self.inner.ledger.raft.shutdown().await;
-        self.inner.log.close().await;
-        self.inner.state.close().await;
-        drop(self.inner.directory.lock().take());
-    }
+/// Ends Raft and closes its files.
+fn close<'a>(ledger: &'a Ledger, log: &'a LogStore, state: &'a StateMachine) -> BoxFuture<'a, ()> {
+    Box::pin(async move {
+        // Raft's own task may have ended already, with the reason that `health` holds.
+        let _ = ledger.raft.shutdown().await;
+        log.close().await;
+        state.close().await;
+    })
 }
 
 /// The gate that confirms here, and the one that confirms wherever the leader is.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::time::{Clock, ClusterTime};
+use futures::future::BoxFuture;
 use openraft::impls::ProgressResponder;
 use prost::bytes::Bytes;
 use tokio::sync::oneshot;
@@ -44,37 +45,44 @@ impl Ledger {
     }
 
     /// Hands `payload` to Raft if we lead in `term`; entries handed over in order stand in that order.
-    pub(crate) async fn hand_over(&self, term: u64, payload: Bytes) -> Result<Pending, Error> {
-        let (responder, outcome) = ProgressResponder::complete_only();
-        self.raft
-            .write(Payload(payload))
-            .with_leader(engine::leader(term))
-            .responder(responder)
-            .await
-            .map_err(|fatal| self.fatal(&fatal))?;
-        Ok(Pending(outcome))
+    /// Boxed, as [`Ledger::outcome`] is, so that openraft is compiled in this crate alone.
+    pub(crate) fn hand_over(&self, term: u64, payload: Bytes) -> BoxFuture<'_, Result<Pending, Error>> {
+        Box::pin(async move {
+            let (responder, outcome) = ProgressResponder::complete_only();
+            self.raft
+                .write(Payload(payload))
+                .with_leader(engine::leader(term))
+                .responder(responder)
+                .await
+                .map_err(|fatal| self.fatal(&fatal))?;
+            Ok(Pending(outcome))
+        })
     }
 
     /// Waits for an entry to be applied here.
-    pub(crate) async fn outcome(&self, pending: Pending) -> Result<Answer, Error> {
-        match self.clock.timeout(self.timeout, pending.0).await {
-            Some(Ok(Ok(written))) => Ok(written.data),
-            // Refused before it entered the log.
-            Some(Ok(Err(WriteError::ForwardToLeader(forward)))) => Err(match forward.leader_id {
-                Some(leader) if leader == self.roster.identity.node.get() => {
-                    Error::retry("no quorum answers")
+    pub(crate) fn outcome(&self, pending: Pending) -> BoxFuture<'_, Result<Answer, Error>> {
+        Box::pin(async move {
+            match self.clock.timeout(self.timeout, pending.0).await {
+                Some(Ok(Ok(written))) => Ok(written.data),
+                // Refused before it entered the log.
+                Some(Ok(Err(WriteError::ForwardToLeader(forward)))) => Err(match forward.leader_id {
+                    Some(leader) if leader == self.roster.identity.node.get() => {
+                        Error::retry("no quorum answers")
+                    }
+                    _ => self.roster.not_leader(),
+                }),
+                Some(Ok(Err(WriteError::PreconditionFailed(_)))) => Err(self.roster.not_leader()),
+                // In the log once, and taken out again or out of sight: another leader may have committed it.
+                Some(Ok(Err(WriteError::LogEntryDiscarded(_)))) | None => Err(Error::OutcomeUnknown),
+                Some(Ok(Err(WriteError::ChangeMembershipError(error)))) => {
+                    Err(Error::retry(error.to_string()))
                 }
-                _ => self.roster.not_leader(),
-            }),
-            Some(Ok(Err(WriteError::PreconditionFailed(_)))) => Err(self.roster.not_leader()),
-            // In the log once, and taken out again or out of sight: another leader may have committed it.
-            Some(Ok(Err(WriteError::LogEntryDiscarded(_)))) | None => Err(Error::OutcomeUnknown),
-            Some(Ok(Err(WriteError::ChangeMembershipError(error)))) => Err(Error::retry(error.to_string())),
-            Some(Err(_)) => Err(match self.roster.health.check() {
-                Err(fatal) => fatal,
-                Ok(()) => Error::OutcomeUnknown,
-            }),
-        }
+                Some(Err(_)) => Err(match self.roster.health.check() {
+                    Err(fatal) => fatal,
+                    Ok(()) => Error::OutcomeUnknown,
+                }),
+            }
+        })
     }
 
     /// Commits one entry of ours.

@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use common::ids::{ClusterId, JoinNonce, NodeId};
+use futures::future::BoxFuture;
 use openraft::{Config, EmptyNode, SnapshotPolicy};
 use proto::error::RpcError;
 use proto::raft::v1 as pb;
@@ -50,24 +51,32 @@ pub(crate) struct Started {
 }
 
 pub(crate) async fn start<M: Machine>(settings: &Settings, machine: M) -> Result<Started, Error> {
-    let directory = Directory::lock(&settings.directory)?;
-    let seed = Seed::new(settings);
-    let identity = match directory.identity(&settings.label)? {
-        Some(identity) => identity,
-        None => {
-            let identity = begin(settings, &seed).await;
-            directory.save(&identity)?;
-            identity
+    let (directory, seed, identity) = identify(settings).await?;
+    let health = Health::new();
+    let (state, log) = open_stores(settings, machine, &directory, &identity, &health)?;
+    run(settings, directory, seed, identity, health, state, log).await
+}
+
+/// Locks the directory and returns who this member is in its group. Boxed, as [`run`] is.
+fn identify(settings: &Settings) -> BoxFuture<'_, Result<(Directory, Seed, Identity), Error>> {
+    Box::pin(async move {
+        let directory = Directory::lock(&settings.directory)?;
+        let seed = Seed::new(settings);
+        let identity = match directory.identity(&settings.label)? {
+            Some(identity) => identity,
+            None => {
+                let identity = begin(settings, &seed).await;
+                directory.save(&identity)?;
+                identity
+            }
+        };
+        if identity.stage() != Stage::Joining {
+            return Ok((directory, seed, identity));
         }
-    };
-    let identity = if identity.stage() == Stage::Joining {
         let joined = join(settings, &seed, &identity).await?;
         directory.save(&joined)?;
-        joined
-    } else {
-        identity
-    };
-    run(settings, machine, directory, seed, identity).await
+        Ok((directory, seed, joined))
+    })
 }
 
 /// The first identity of an empty directory: a founder's, or a joiner's.
@@ -184,58 +193,62 @@ async fn ask_to_join(
         .with_ids(Stage::Joined, cluster, NodeId::new(reply.node)))
 }
 
-async fn run<M: Machine>(
+/// Starts Raft on the open stores. Boxed, so that openraft is compiled once, in this crate, and not again in every crate
+/// that opens a group.
+fn run(
     settings: &Settings,
-    machine: M,
     directory: Directory,
     seed: Seed,
     identity: Identity,
-) -> Result<Started, Error> {
-    let health = Health::new();
-    let (state, log) = open_stores(settings, machine, &directory, &identity, &health)?;
-    let cluster = cluster_of(&directory, &identity)?;
-    let timekeeper = Arc::new(Timekeeper::new(
-        settings.clock.clone(),
-        state.shared.position.subscribe(),
-        settings.timings.tick,
-    ));
-    let member = transport::Identity {
-        label: settings.label.clone(),
-        cluster,
-        node: NodeId::new(identity.node),
-    };
-    let peers = Arc::new(Peers::new(seed, member, state.shared.members.subscribe()));
-    let links = Links {
-        peers: Arc::clone(&peers),
-        timekeeper: Arc::clone(&timekeeper),
-        clock: settings.clock.clone(),
-        snapshot_timeout: settings.timings.snapshot_timeout,
-    };
-    let config = Arc::new(config(settings, cluster)?);
-    let raft = Raft::new(identity.node, config, links, log.clone(), state.clone())
-        .await
-        .map_err(|fatal| refusal(directory.path(), fatal))?;
-    if identity.stage() == Stage::Founding && log.is_pristine() {
-        let alone = BTreeMap::from([(identity.node, EmptyNode {})]);
-        common::fail::point("raft.founded:before");
-        raft.initialize(alone).await.map_err(Error::fatal)?;
-        common::fail::point("raft.founded:after");
-    }
-    let mut member = identity.clone();
-    member.stage = Stage::Member.into();
-    if member != identity {
-        directory.save(&member)?;
-    }
-    let founder = identity.node == 1;
-    Ok(Started {
-        directory,
-        raft,
-        log,
-        state,
-        peers,
-        timekeeper,
-        health,
-        founder_nonce: if founder { identity.nonce } else { Vec::new() },
+    health: Health,
+    state: StateMachine,
+    log: LogStore,
+) -> BoxFuture<'_, Result<Started, Error>> {
+    Box::pin(async move {
+        let cluster = cluster_of(&directory, &identity)?;
+        let timekeeper = Arc::new(Timekeeper::new(
+            settings.clock.clone(),
+            state.shared.position.subscribe(),
+            settings.timings.tick,
+        ));
+        let member = transport::Identity {
+            label: settings.label.clone(),
+            cluster,
+            node: NodeId::new(identity.node),
+        };
+        let peers = Arc::new(Peers::new(seed, member, state.shared.members.subscribe()));
+        let links = Links {
+            peers: Arc::clone(&peers),
+            timekeeper: Arc::clone(&timekeeper),
+            clock: settings.clock.clone(),
+            snapshot_timeout: settings.timings.snapshot_timeout,
+        };
+        let config = Arc::new(config(settings, cluster)?);
+        let raft = Raft::new(identity.node, config, links, log.clone(), state.clone())
+            .await
+            .map_err(|fatal| refusal(directory.path(), fatal))?;
+        if identity.stage() == Stage::Founding && log.is_pristine() {
+            let alone = BTreeMap::from([(identity.node, EmptyNode {})]);
+            common::fail::point("raft.founded:before");
+            raft.initialize(alone).await.map_err(Error::fatal)?;
+            common::fail::point("raft.founded:after");
+        }
+        let mut member = identity.clone();
+        member.stage = Stage::Member.into();
+        if member != identity {
+            directory.save(&member)?;
+        }
+        let founder = identity.node == 1;
+        Ok(Started {
+            directory,
+            raft,
+            log,
+            state,
+            peers,
+            timekeeper,
+            health,
+            founder_nonce: if founder { identity.nonce } else { Vec::new() },
+        })
     })
 }
 
