@@ -124,7 +124,20 @@ impl Client {
     /// # Errors
     /// `Denied`, `Conflict` where a file is in the way.
     pub async fn make_directory(&self, path: &RemotePath) -> Result<Entry, Error> {
-        tree::make_directory(&self.0, path).await
+        tree::make_directory(&self.0, path, &BTreeMap::new()).await
+    }
+
+    /// As [`Client::make_directory`], and replaces what is kept with the directory by `metadata` where that has any entry.
+    ///
+    /// # Errors
+    /// As there; `Invalid` where the metadata is too large or uses a key of the system's own otherwise than
+    /// [`proto::metadata`] says.
+    pub async fn make_directory_with(
+        &self,
+        path: &RemotePath,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Entry, Error> {
+        tree::make_directory(&self.0, path, metadata).await
     }
 
     /// Moves a file or directory within one bucket. `replace` allows to take the place of a file at `to`.

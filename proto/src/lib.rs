@@ -37,6 +37,8 @@ pub mod bulk;
 
 pub mod control;
 
+pub mod metadata;
+
 /// Client -> supernode.
 pub mod names {
     generated!(pub, "names");
@@ -83,9 +85,9 @@ pub mod detail {
 }
 
 /// The protocol version that this build speaks, and the oldest that it understands (P12).
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 /// See [`PROTOCOL_VERSION`].
-pub const PROTOCOL_VERSION_MIN: u32 = 1;
+pub const PROTOCOL_VERSION_MIN: u32 = 2;
 
 /// Metadata key of a client's token: `Bearer TOKEN`.
 pub const AUTHORIZATION_HEADER: &str = "authorization";

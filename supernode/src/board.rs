@@ -33,6 +33,22 @@ struct Seen {
     reports: BTreeMap<ClusterId, Report>,
 }
 
+/// What files that were assigned to a cluster add up to, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Assigned {
+    /// What they count for in the balance, an assumption included.
+    burden: u64,
+    /// What is known to need room.
+    known: u64,
+}
+
+impl Assigned {
+    fn add(&mut self, size_hint: Option<u64>) {
+        self.burden = self.burden.saturating_add(counted(size_hint));
+        self.known = self.known.saturating_add(size_hint.unwrap_or(0));
+    }
+}
+
 /// The last report of one cluster.
 #[derive(Clone, Debug)]
 struct Report {
@@ -41,8 +57,8 @@ struct Report {
     status: Arc<ClusterStatus>,
     registered: Arc<Cluster>,
     /// Assigned since the report before the last: the cluster's own count lags behind by up to one report.
-    assigned_before: u64,
-    assigned_since: u64,
+    assigned_before: Assigned,
+    assigned_since: Assigned,
 }
 
 /// A report as others see it.
@@ -84,7 +100,7 @@ impl Board {
         let assigned_before = match seen.reports.get(&id) {
             Some(known) if known.epoch > epoch => return Err(stale(id, epoch, known.epoch)),
             Some(known) => known.assigned_since,
-            None => 0,
+            None => Assigned::default(),
         };
         let report = Report {
             epoch,
@@ -92,7 +108,7 @@ impl Board {
             status: Arc::new(status),
             registered: Arc::new(registered),
             assigned_before,
-            assigned_since: 0,
+            assigned_since: Assigned::default(),
         };
         seen.reports.insert(id, report);
         Ok(())
@@ -111,14 +127,14 @@ impl Board {
         }
     }
 
-    /// Chooses a cluster for a file of `size_hint` bytes and counts the file as being on its way there.
+    /// Chooses a cluster for a file of `size_hint` bytes (`None`: not known) and counts the file as being on its way there.
     ///
     /// # Errors
     /// `Full` or `Retry`: see [`choose`].
     pub(crate) fn assign(
         &self,
         ours: Epoch,
-        size_hint: u64,
+        size_hint: Option<u64>,
         policy: Policy,
         random: &Random,
     ) -> Result<ClusterId, Refusal> {
@@ -132,7 +148,7 @@ impl Board {
             .collect();
         let chosen = choose(&candidates, size_hint, policy, random)?;
         if let Some(report) = seen.reports.get_mut(&chosen) {
-            report.assigned_since = report.assigned_since.saturating_add(counted(size_hint));
+            report.assigned_since.add(size_hint);
         }
         Ok(chosen)
     }
@@ -148,8 +164,7 @@ impl Board {
     /// The node that leads the cluster, as it said last.
     pub(crate) fn leader_of(&self, id: ClusterId) -> Option<NodeId> {
         let seen = self.seen.lock();
-        let leader = seen.reports.get(&id)?.status.leader_node_id;
-        (leader != 0).then(|| NodeId::new(leader))
+        seen.reports.get(&id)?.status.leader_node_id.map(NodeId::new)
     }
 
     /// All reports.
@@ -216,8 +231,12 @@ impl Report {
             free_bytes: load.free_bytes,
             on_the_way_bytes: load
                 .in_flight_bytes
-                .saturating_add(self.assigned_before)
-                .saturating_add(self.assigned_since),
+                .saturating_add(self.assigned_before.burden)
+                .saturating_add(self.assigned_since.burden),
+            booked_bytes: load
+                .in_flight_bytes
+                .saturating_add(self.assigned_before.known)
+                .saturating_add(self.assigned_since.known),
         }
     }
 }
@@ -240,7 +259,7 @@ mod tests {
     fn status(leader: u64) -> ClusterStatus {
         ClusterStatus {
             accepts_files: true,
-            leader_node_id: leader,
+            leader_node_id: Some(leader),
             load: Some(Load {
                 capacity_bytes: 1 << 40,
                 free_bytes: 1 << 39,
@@ -290,10 +309,29 @@ mod tests {
         }
         let mut counts = BTreeMap::new();
         for _ in 0..10 {
-            let chosen = board.assign(OURS, 200 << 20, POLICY, &random).unwrap();
+            let chosen = board.assign(OURS, Some(200 << 20), POLICY, &random).unwrap();
             *counts.entry(chosen).or_insert(0) += 1;
         }
         assert_eq!(counts.into_values().collect::<Vec<_>>(), [5, 5]);
+    }
+
+    #[test]
+    fn files_that_need_no_room_find_room() {
+        let time = ManualTime::default();
+        let board = Board::new(time.clock());
+        let random = Random::seeded(4);
+        let mut small = status(1);
+        if let Some(load) = &mut small.load {
+            (load.capacity_bytes, load.free_bytes) = (200 << 20, 200 << 20);
+        }
+        board.hear(OURS, Epoch::new(1), small, row(1)).unwrap();
+        for size in [Some(0), None, Some(1000)] {
+            for _ in 0..1000 {
+                board.assign(OURS, size, POLICY, &random).unwrap();
+            }
+        }
+        let refusal = board.assign(OURS, Some(100 << 20), POLICY, &random).unwrap_err();
+        assert_eq!(refusal.code(), "E_NO_SPACE");
     }
 
     #[test]
@@ -311,10 +349,10 @@ mod tests {
                 .unwrap()
                 .contains("heard")
         );
-        assert!(board.assign(OURS, 1, POLICY, &random).is_err());
+        assert!(board.assign(OURS, Some(1), POLICY, &random).is_err());
         board.hear(OURS, Epoch::new(1), status(1), row(1)).unwrap();
-        assert!(board.assign(OURS, 1, POLICY, &random).is_ok());
-        assert!(board.assign(Epoch::new(9), 1, POLICY, &random).is_err());
+        assert!(board.assign(OURS, Some(1), POLICY, &random).is_ok());
+        assert!(board.assign(Epoch::new(9), Some(1), POLICY, &random).is_err());
         assert!(board.all(POLICY).is_empty());
     }
 }

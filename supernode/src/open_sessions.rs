@@ -71,7 +71,7 @@ pub(crate) struct OpenSession {
     /// What its row will be made from.
     pub(crate) opening: log::Opening,
     /// What the quota leaves for it; 0 for no limit.
-    pub(crate) size_max: u64,
+    pub(crate) size_max: Option<u64>,
     /// When it was opened.
     pub(crate) since: Moment,
 }
@@ -322,7 +322,7 @@ mod tests {
                 upload_id: 7,
                 ..log::Opening::default()
             },
-            size_max: 0,
+            size_max: None,
             since: Moment::default(),
         };
         let mut known = sessions.known.lock();

@@ -109,7 +109,7 @@ async fn followers_answer_reads_and_name_the_leader_for_writes() {
         assert_eq!(carried.list_paths("/root", true).await, ["/root/x"]);
         let resolving = names::ResolveRequest {
             path: "/root/x".to_owned(),
-            version: 0,
+            version: None,
         };
         assert_eq!(
             carried.resolve(resolving).await.unwrap().clusters[0]
@@ -119,6 +119,7 @@ async fn followers_answer_reads_and_name_the_leader_for_writes() {
         );
         let making = names::MakeDirectoryRequest {
             path: "/root/d".to_owned(),
+            ..Default::default()
         };
         let refused = there.make_directory(making).await.unwrap_err();
         assert_eq!(refused.kind, Kind::NotLeader);

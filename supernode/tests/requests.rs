@@ -39,11 +39,14 @@ async fn a_password_gives_a_token() {
         (!reply.supernodes.is_empty()).then_some(reply)
     })
     .await;
-    assert_eq!((reply.protocol_version, reply.names_group_id.len()), (1, 16));
+    assert_eq!(
+        (reply.protocol_version, reply.names_group_id.len()),
+        (proto::PROTOCOL_VERSION, 16)
+    );
     assert_eq!(reply.supernodes[0].control, supernode.address);
     assert!(reply.supernodes[0].leader);
     let newer = names::HelloRequest {
-        protocol_version_min: 2,
+        protocol_version_min: proto::PROTOCOL_VERSION + 1,
         protocol_version_max: 9,
         agent: String::new(),
     };
@@ -169,7 +172,7 @@ async fn an_upload_goes_from_open_to_published() {
     assert_eq!(status.entry.unwrap().version, session.upload_id);
     let resolving = names::ResolveRequest {
         path: "/ada/docs/report".to_owned(),
-        version: 0,
+        version: None,
     };
     let resolved = ada.resolve(resolving).await.unwrap();
     let entry = resolved.entry.unwrap();
@@ -281,6 +284,28 @@ async fn an_aborted_upload_is_told_to_its_cluster_and_never_published() {
     supernode.stop().await;
 }
 
+async fn zero_is_a_size_like_any_other(root: &Client, searching: names::SearchRequest) {
+    for (size_min, size_max, found) in [
+        (None, Some(0), 0),
+        (Some(0), None, 1),
+        (Some(0), Some(0), 0),
+        (Some(1), None, 1),
+    ] {
+        let sized = names::SearchRequest {
+            size_min,
+            size_max,
+            ..searching.clone()
+        };
+        let entries = root.search(sized).await.unwrap().entries;
+        assert_eq!(entries.len(), found, "{size_min:?} to {size_max:?}");
+    }
+    let nothing = names::SearchRequest {
+        limit: Some(0),
+        ..searching
+    };
+    assert_eq!(code(root.search(nothing).await), "E_LIMIT");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_sees_what_is_not_theirs() {
     let (_installation, supernode, root, cluster) = small().await;
@@ -308,11 +333,12 @@ async fn nobody_sees_what_is_not_theirs() {
         assert_eq!(code(bob.delete_path(path, true, true).await), "E_NOT_FOUND");
         let making = names::MakeDirectoryRequest {
             path: path.to_owned(),
+            ..Default::default()
         };
         assert_eq!(code(bob.make_directory(making).await), "E_NOT_FOUND");
         let resolving = names::ResolveRequest {
             path: path.to_owned(),
-            version: 0,
+            version: None,
         };
         assert_eq!(code(bob.resolve(resolving).await), "E_NOT_FOUND");
         let renaming = names::RenameRequest {
@@ -342,7 +368,8 @@ async fn nobody_sees_what_is_not_theirs() {
         ..Default::default()
     };
     assert!(bob.search(searching.clone()).await.unwrap().entries.is_empty());
-    assert_eq!(root.search(searching).await.unwrap().entries.len(), 1);
+    assert_eq!(root.search(searching.clone()).await.unwrap().entries.len(), 1);
+    zero_is_a_size_like_any_other(&root, searching).await;
     let (seen, shown) = (
         bob.status(names::StatusRequest {}).await.unwrap(),
         root.status(names::StatusRequest {}).await.unwrap(),
@@ -376,10 +403,17 @@ async fn trees_are_made_moved_listed_and_deleted() {
     }
     let making = names::MakeDirectoryRequest {
         path: "/root/d/e".to_owned(),
+        metadata: [("dbfs.modified-nanos".to_owned(), "7".to_owned())].into(),
     };
+    let bad = names::MakeDirectoryRequest {
+        metadata: [("dbfs.other".to_owned(), "7".to_owned())].into(),
+        ..making.clone()
+    };
+    assert_eq!(code(root.make_directory(bad).await), "E_METADATA");
+    let made = root.make_directory(making.clone()).await.unwrap();
     assert_eq!(
-        root.make_directory(making).await.unwrap().kind(),
-        names::EntryKind::Directory
+        (made.kind(), made.metadata),
+        (names::EntryKind::Directory, making.metadata)
     );
     assert_eq!(
         root.list_paths("/root", false).await,
@@ -430,7 +464,7 @@ async fn what_was_deleted_or_replaced_comes_back() {
     let items = root.trash("/root").await.unwrap();
     assert_eq!(
         items.iter().map(|item| item.version).collect::<Vec<_>>(),
-        [second, first]
+        [Some(second), Some(first)]
     );
     assert!(items[0].due_in_millis > 6 * 24 * 3_600_000, "{items:?}");
     assert_eq!(code(bob.restore(items[0].trash_id).await), "E_NOT_FOUND");

@@ -200,7 +200,9 @@ fn learn(beat: &Beat, epoch: Epoch, reply: &wire::HeartbeatReply) {
         peers,
     });
     // The leader itself hears the names layer at first hand.
-    if beat.cluster.group.epoch().is_none() {
+    if beat.cluster.group.epoch().is_none()
+        && let Some(names_time) = reply.names_time_millis
+    {
         let keys = reply
             .names_keys
             .iter()
@@ -208,7 +210,7 @@ fn learn(beat: &Beat, epoch: Epoch, reply: &wire::HeartbeatReply) {
             .collect();
         beat.cluster
             .names
-            .learn(ClusterTime::from_millis(reply.names_time_millis), keys);
+            .learn(ClusterTime::from_millis(names_time), keys);
     }
 }
 

@@ -216,7 +216,7 @@ impl Installation {
         let control = self.names.said(|said| {
             let status = said.status.as_ref().unwrap();
             let leads = |node: &&proto::names::v1::NodeStatus| {
-                node.member.as_ref().unwrap().node_id == status.leader_node_id
+                Some(node.member.as_ref().unwrap().node_id) == status.leader_node_id
             };
             let leader = status.nodes.iter().find(leads).unwrap();
             leader.member.as_ref().unwrap().control.clone()
@@ -271,7 +271,7 @@ impl Installation {
             upload_id: upload,
             chunks: vec![wire::ChunkRequest {
                 index,
-                length_hint: 0,
+                length_hint: None,
                 avoid_nodes: avoid.to_vec(),
             }],
         };
@@ -385,7 +385,7 @@ impl Installation {
             ticket: self.names.read_ticket(self.cluster_id(), version),
             version,
             first_index: 0,
-            limit: 0,
+            limit: None,
         };
         let role = Role::Chunkserver("alpha".to_owned());
         let address = &self.nodes[node].config.listen.control;

@@ -151,6 +151,8 @@ codes! {
         again in a moment; if it stays, log in again.";
     E_LAST_ADMIN, Conflict, "The last enabled admin cannot be disabled: nobody could enable them again. \
         Create or enable another admin first.";
+    E_LIMIT, Usage, "A page of a listing was asked for with no entries at all. Ask for at least one, or leave \
+        the number out.";
     E_LOCAL_FILE, Other, "A local file cannot be read or written; the message says which and why.";
     E_LOGIN, Denied, "The user name or the password is wrong, or the user is disabled; which of these is \
         not told. After several wrong ones a login takes longer.";
@@ -159,7 +161,7 @@ codes! {
     E_MANIFEST_HOLE, Integrity, "The list of a file's chunks has a hole. No reader is given the file. Keep \
         the directories of the cluster and report this.";
     E_METADATA, Usage, "The metadata of a file is limited in number and length of keys and values. Shorten \
-        what is given with --meta.";
+        what is given with --meta. Keys that begin with dbfs. are the system's own.";
     E_NOT_A_DIRECTORY, Conflict, "A file stands where a directory is needed on the way to the path.";
     E_NOT_A_FILE, Usage, "The path is a directory or a bucket. Name a file in it, or use -r where there is \
         such.";

@@ -54,12 +54,13 @@ pub(super) fn judge(installation: &Installation) -> (Health, Vec<String>) {
 
 fn judge_cluster(cluster: &ClusterState, found: &mut Vec<(Health, String)>) {
     let name = &cluster.name;
-    if cluster.report_age > REPORT_AGE_MAX {
-        let age = super::human::span(cluster.report_age);
-        found.push((
-            Health::Unavailable,
-            format!("cluster {name} last reported {age} ago"),
-        ));
+    let silence = match cluster.report_age {
+        Some(age) if age <= REPORT_AGE_MAX => None,
+        Some(age) => Some(format!("last reported {} ago", super::human::span(age))),
+        None => Some("has not reported to the supernode that answers".to_owned()),
+    };
+    if let Some(silence) = silence {
+        found.push((Health::Unavailable, format!("cluster {name} {silence}")));
     } else if cluster.leader.is_none() {
         found.push((Health::Unavailable, format!("cluster {name} has no leader")));
     }
@@ -115,7 +116,7 @@ pub(crate) mod tests {
             member: member(at, &format!("alpha-{at}")),
             condition: NodeCondition::Live,
             load: Load::default(),
-            heartbeat_age: Duration::from_millis(100),
+            heartbeat_age: Some(Duration::from_millis(100)),
         };
         Installation {
             names: GroupState {
@@ -138,7 +139,7 @@ pub(crate) mod tests {
                     hosts: 1,
                     zones: 1,
                 },
-                report_age: Duration::from_secs(1),
+                report_age: Some(Duration::from_secs(1)),
                 chunks: 4,
                 under_replicated_chunks: 0,
                 uploads_open: 0,
@@ -162,7 +163,7 @@ pub(crate) mod tests {
         leaderless.names.leader = None;
         assert_eq!(judge(&leaderless).0, Health::Unavailable);
         let mut silent = installation();
-        silent.clusters[0].report_age = Duration::from_secs(60);
+        silent.clusters[0].report_age = Some(Duration::from_secs(60));
         assert_eq!(judge(&silent).0, Health::Unavailable);
     }
 }

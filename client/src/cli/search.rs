@@ -70,7 +70,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
             .as_deref()
             .map(|text| human::moment(text, now))
             .transpose()?,
-        page_entries_max: 0,
+        page_entries_max: None,
     };
     let mut left = args.limit.unwrap_or(usize::MAX);
     let mut pages = session.client.search(&path, query);

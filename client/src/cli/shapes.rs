@@ -31,7 +31,7 @@ pub struct EntryShape {
     /// Files: BLAKE3 of the content, as `b3sum` prints it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// Files: what was given with `--meta`.
+    /// Files: what was given with `--meta`; files and directories: what the system keeps itself (`dbfs.`).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
     /// Files: the clusters that hold it.
@@ -49,7 +49,7 @@ impl From<&Entry> for EntryShape {
             version: None,
             size: None,
             digest: None,
-            metadata: BTreeMap::new(),
+            metadata: entry.metadata.clone(),
             clusters: Vec::new(),
         };
         match &entry.kind {
@@ -59,14 +59,12 @@ impl From<&Entry> for EntryShape {
                 version,
                 size,
                 digest,
-                metadata,
                 clusters,
             } => {
                 shape.kind = "file";
                 shape.version = Some(version.get());
                 shape.size = Some(size.get());
                 shape.digest = Some(digest.to_string());
-                shape.metadata.clone_from(metadata);
                 shape.clusters.clone_from(clusters);
             }
         }
@@ -432,8 +430,8 @@ pub struct ClusterShape {
     pub load: LoadShape,
     /// What new uploads get.
     pub durability: DurabilityShape,
-    /// How old this report is.
-    pub report_age_millis: u64,
+    /// How old this report is; null where none was heard.
+    pub report_age_millis: Option<u64>,
     /// Chunks it holds.
     pub chunks: u64,
     /// Chunks with fewer copies than promised.
@@ -454,8 +452,8 @@ pub struct NodeShape {
     pub member: MemberShape,
     /// How its cluster sees it: `live`, `suspect`, `dead`, ...
     pub state: String,
-    /// How long ago it last spoke.
-    pub heartbeat_age_millis: u64,
+    /// How long ago it last spoke; null where it was not heard.
+    pub heartbeat_age_millis: Option<u64>,
     /// What it carries.
     pub load: LoadShape,
 }
@@ -538,7 +536,7 @@ impl From<&NodeInfo> for NodeShape {
         Self {
             member: MemberShape::from(&node.member),
             state: word(&node.condition),
-            heartbeat_age_millis: u64::try_from(node.heartbeat_age.as_millis()).unwrap_or(u64::MAX),
+            heartbeat_age_millis: node.heartbeat_age.map(millis),
             load: LoadShape::from(&node.load),
         }
     }
@@ -565,7 +563,7 @@ impl From<&ClusterState> for ClusterShape {
             nodes: nodes(cluster),
             load: LoadShape::from(&cluster.load),
             durability: cluster.durability.into(),
-            report_age_millis: u64::try_from(cluster.report_age.as_millis()).unwrap_or(u64::MAX),
+            report_age_millis: cluster.report_age.map(millis),
             chunks: cluster.chunks,
             under_replicated_chunks: cluster.under_replicated_chunks,
             uploads_open: cluster.uploads_open,
@@ -588,4 +586,8 @@ impl From<&Installation> for StatusShape {
             uploads_open: installation.uploads_open,
         }
     }
+}
+
+fn millis(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -54,7 +54,6 @@ fn describe(context: &Context, entry: &Entry) -> Result<(), Failure> {
             size,
             digest,
             clusters,
-            ..
         } => {
             row("kind", "file".to_owned());
             row("size", format!("{size} ({} bytes)", size.get()));
@@ -69,10 +68,8 @@ fn describe(context: &Context, entry: &Entry) -> Result<(), Failure> {
     if !entry.owner.is_empty() {
         row("owner", human::plain(&entry.owner));
     }
-    if let EntryKind::File { metadata, .. } = &entry.kind {
-        for (key, value) in metadata {
-            row(&format!("meta {}", human::plain(key)), human::plain(value));
-        }
+    for (key, value) in &entry.metadata {
+        row(&format!("meta {}", human::plain(key)), human::plain(value));
     }
     human::table(&rows, &[])
         .iter()

@@ -138,7 +138,7 @@ async fn resolve(
 ) -> Result<names::ResolveReply, Error> {
     let request = names::ResolveRequest {
         path: path.to_string(),
-        version: version.map_or(0, VersionId::get),
+        version: version.map(VersionId::get),
     };
     let send = |one: Try| {
         let request = one.request(request.clone());
@@ -178,7 +178,7 @@ impl Version {
                 ticket: ticket.clone(),
                 version: self.version.get(),
                 first_index: first,
-                limit,
+                limit: Some(limit),
             };
             let send = |one: Try| {
                 let request = one.request(request.clone());

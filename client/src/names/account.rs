@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use common::units::ByteCount;
 use proto::names::v1 as wire;
 
 use super::{Login, NewUser, User};
@@ -50,7 +51,7 @@ pub(crate) async fn create(router: &Router, user: NewUser) -> Result<User, Error
         name: user.name,
         password: user.password,
         role: wire::UserRole::from(user.role).into(),
-        quota_bytes: user.quota.map_or(0, |quota| quota.get()),
+        quota_bytes: user.quota.map(ByteCount::get),
     };
     let once = router.once().await?;
     let send = |one: Try| {

@@ -1,6 +1,7 @@
 //! Files, directories and buckets, as the names layer tells of them.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use common::ids::{Digest, VersionId};
 use common::path::RemotePath;
@@ -19,6 +20,8 @@ pub struct Entry {
     pub owner: String,
     /// When it was last changed, by the wall clock of a leader.
     pub modified: WallTime,
+    /// What was given along with the upload of the file, or kept with the directory; keys as in [`proto::metadata`].
+    pub metadata: BTreeMap<String, String>,
     /// What.
     pub kind: EntryKind,
 }
@@ -34,8 +37,6 @@ pub enum EntryKind {
         size: ByteCount,
         /// BLAKE3 of its content.
         digest: Digest,
-        /// What was given along with the upload.
-        metadata: BTreeMap<String, String>,
         /// Names of the clusters that hold it.
         clusters: Vec<String>,
     },
@@ -83,7 +84,6 @@ impl TryFrom<wire::Entry> for Entry {
                 size: ByteCount::new(wire.size),
                 digest: Digest::try_from(wire.digest.as_ref())
                     .map_err(|_| Error::protocol(format!("{path} without a digest")))?,
-                metadata: wire.metadata.into_iter().collect(),
                 clusters: wire.clusters,
             },
             wire::EntryKind::Unspecified => {
@@ -96,6 +96,7 @@ impl TryFrom<wire::Entry> for Entry {
             path,
             owner: wire.owner,
             modified: WallTime::from_millis(wire.modified_wall_millis),
+            metadata: wire.metadata.into_iter().collect(),
             kind,
         })
     }
@@ -104,12 +105,14 @@ impl TryFrom<wire::Entry> for Entry {
 /// What [`crate::Client::list`] shows.
 #[derive(Clone, Debug, Default)]
 pub struct ListOptions {
-    /// Also everything below: files only then, with whole paths in order.
+    /// Also everything below, with whole paths in order: files, and with `directories` also these.
     pub recursive: bool,
+    /// With `recursive`: directories as well, each before what is in it.
+    pub directories: bool,
     /// Only names (recursive: paths below the directory) that begin with this.
     pub prefix: String,
-    /// Entries per page; 0 for as many as the server gives (1000).
-    pub page_entries_max: u32,
+    /// Entries per page; `None` for as many as the server gives (1000).
+    pub page_entries_max: Option<NonZeroU32>,
 }
 
 /// What [`crate::Client::search`] looks for.
@@ -123,8 +126,8 @@ pub struct SearchQuery {
     pub size_max: Option<ByteCount>,
     /// Modified at or after.
     pub newer: Option<WallTime>,
-    /// Entries per page; 0 for as many as the server gives.
-    pub page_entries_max: u32,
+    /// Entries per page; `None` for as many as the server gives.
+    pub page_entries_max: Option<NonZeroU32>,
 }
 
 /// How [`crate::Client::delete`] deletes.

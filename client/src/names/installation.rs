@@ -74,8 +74,8 @@ pub struct ClusterState {
     pub load: Load,
     /// What new uploads get.
     pub durability: Durability,
-    /// How old this report is.
-    pub report_age: Duration,
+    /// How old this report is; `None` where the supernode that answered has heard of none.
+    pub report_age: Option<Duration>,
     /// Chunks it holds.
     pub chunks: u64,
     /// Chunks with fewer copies than promised.
@@ -95,8 +95,8 @@ pub struct NodeInfo {
     pub condition: NodeCondition,
     /// What it carries.
     pub load: Load,
-    /// How long ago it last spoke.
-    pub heartbeat_age: Duration,
+    /// How long ago it last spoke; `None` where its cluster's leader has not heard it.
+    pub heartbeat_age: Option<Duration>,
 }
 
 /// How a cluster sees a node.
@@ -169,7 +169,7 @@ impl From<wire::GroupStatus> for GroupState {
     fn from(wire: wire::GroupStatus) -> Self {
         Self {
             term: wire.term,
-            leader: leader(wire.leader_node_id),
+            leader: wire.leader_node_id.map(NodeId::new),
             members: wire.members.into_iter().map(Member::from).collect(),
         }
     }
@@ -199,11 +199,11 @@ impl TryFrom<wire::ClusterStatus> for ClusterState {
             site: wire.site,
             generation: Generation::new(wire.generation),
             term: wire.term,
-            leader: leader(wire.leader_node_id),
+            leader: wire.leader_node_id.map(NodeId::new),
             nodes: wire.nodes.into_iter().map(NodeInfo::from).collect(),
             load: wire.load.unwrap_or_default().into(),
             durability: wire.durability.unwrap_or_default().into(),
-            report_age: Duration::from_millis(wire.report_age_millis),
+            report_age: wire.report_age_millis.map(Duration::from_millis),
             chunks: wire.chunks,
             under_replicated_chunks: wire.under_replicated_chunks,
             uploads_open: wire.uploads_open,
@@ -223,7 +223,7 @@ impl From<wire::NodeStatus> for NodeInfo {
             member: wire.member.unwrap_or_default().into(),
             condition,
             load: wire.load.unwrap_or_default().into(),
-            heartbeat_age: Duration::from_millis(wire.heartbeat_age_millis),
+            heartbeat_age: wire.heartbeat_age_millis.map(Duration::from_millis),
         }
     }
 }
@@ -264,8 +264,4 @@ impl From<wire::Durability> for Durability {
             zones: wire.zones,
         }
     }
-}
-
-fn leader(node_id: u64) -> Option<NodeId> {
-    Some(node_id).filter(|node| *node != 0).map(NodeId::new)
 }

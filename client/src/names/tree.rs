@@ -3,10 +3,13 @@
 //! Invariant (P4): every change carries a key of its own, so that sending it again after a lost answer neither applies
 //! it twice nor hits what came after it.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use common::ids::VersionId;
 use common::path::RemotePath;
+use common::time::WallTime;
 use common::units::ByteCount;
 use proto::names::v1 as wire;
 
@@ -37,8 +40,9 @@ pub(crate) fn list(router: &Arc<Router>, path: &RemotePath, options: ListOptions
             path: path.clone(),
             recursive: options.recursive,
             page_token,
-            limit: options.page_entries_max,
+            limit: options.page_entries_max.map(NonZeroU32::get),
             prefix: options.prefix.clone(),
+            directories: options.directories,
         };
         Box::pin(async move {
             let send = |one: Try| {
@@ -60,10 +64,10 @@ pub(crate) fn search(router: &Arc<Router>, path: &RemotePath, query: SearchQuery
             path: path.clone(),
             pattern: query.pattern.clone(),
             page_token,
-            limit: query.page_entries_max,
-            size_min: query.size_min.map_or(0, ByteCount::get),
-            size_max: query.size_max.map_or(0, ByteCount::get),
-            newer_wall_millis: query.newer.map_or(0, |newer| newer.as_millis()),
+            limit: query.page_entries_max.map(NonZeroU32::get),
+            size_min: query.size_min.map(ByteCount::get),
+            size_max: query.size_max.map(ByteCount::get),
+            newer_wall_millis: query.newer.map(WallTime::as_millis),
         };
         Box::pin(async move {
             let send = |one: Try| {
@@ -81,9 +85,14 @@ fn entries(wire: Vec<wire::Entry>) -> Result<Vec<Entry>, Error> {
     wire.into_iter().map(Entry::try_from).collect()
 }
 
-pub(crate) async fn make_directory(router: &Router, path: &RemotePath) -> Result<Entry, Error> {
+pub(crate) async fn make_directory(
+    router: &Router,
+    path: &RemotePath,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Entry, Error> {
     let request = wire::MakeDirectoryRequest {
         path: path.to_string(),
+        metadata: metadata.clone().into_iter().collect(),
     };
     let once = router.once().await?;
     let send = |one: Try| {
@@ -105,7 +114,7 @@ pub(crate) async fn delete(
         path: path.to_string(),
         recursive: options.recursive,
         permanent: options.permanent,
-        if_version: options.if_version.map_or(0, VersionId::get),
+        if_version: options.if_version.map(VersionId::get),
     };
     let once = router.once().await?;
     let send = |one: Try| {

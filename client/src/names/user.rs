@@ -77,9 +77,7 @@ impl TryFrom<wire::User> for User {
             name: wire.name,
             role,
             enabled: wire.enabled,
-            quota: Some(wire.quota_bytes)
-                .filter(|bytes| *bytes != 0)
-                .map(ByteCount::new),
+            quota: wire.quota_bytes.map(ByteCount::new),
             used: ByteCount::new(wire.used_bytes),
             created: WallTime::from_millis(wire.created_wall_millis),
         })

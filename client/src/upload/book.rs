@@ -148,7 +148,8 @@ impl Book {
             index,
             length_hint: self
                 .size
-                .map_or(0, |size| size.saturating_sub(start).min(self.chunk_bytes)),
+                .map(|size| size.saturating_sub(start).min(self.chunk_bytes))
+                .filter(|length| *length != 0),
             avoid_nodes: avoid
                 .iter()
                 .take(AVOID_NODES_MAX)
@@ -197,7 +198,7 @@ mod tests {
         let mut book = Book::new(CHUNK, Some(5 * CHUNK + 7), 4, BTreeSet::from([2]));
         let asked = book.request([(0, &[][..])].into_iter(), true, now);
         assert_eq!(indices(&asked), [0, 1, 3, 4, 5]);
-        assert_eq!(asked.last().unwrap().length_hint, 7);
+        assert_eq!(asked.last().unwrap().length_hint, Some(7));
         assert!(!book.is_low());
         book.put([0, 1, 3].map(|index| plan(index, 1, 2, 60)).into_iter());
         assert!(book.take(0, &[], now).is_some());
@@ -214,7 +215,7 @@ mod tests {
         assert!(book.take(2, &[NodeId::new(4)], now).is_none());
         let asked = book.request([(0, &[NodeId::new(9)][..])].into_iter(), true, now);
         assert_eq!(asked[0].avoid_nodes, [2, 9]);
-        assert_eq!(asked[0].length_hint, 0);
+        assert_eq!(asked[0].length_hint, None);
         let later = now + AVOID_FOR + Duration::from_millis(1);
         let asked = book.request([(0, &[][..])].into_iter(), false, later);
         assert!(asked[0].avoid_nodes.is_empty());

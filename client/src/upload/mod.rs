@@ -346,7 +346,7 @@ async fn abort_by_key(
     wait: Duration,
 ) -> Result<Standing, Error> {
     let nothing = Expected {
-        size: 0,
+        size: None,
         repeatable: false,
     };
     match session::open(&session.router, key, &session.path, nothing, options).await {

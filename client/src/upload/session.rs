@@ -79,8 +79,8 @@ impl Standing {
 /// What an upload that is opened will bring.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expected {
-    /// In bytes; 0 where it is not known.
-    pub(super) size: u64,
+    /// In bytes; `None` where it is not known.
+    pub(super) size: Option<u64>,
     /// All of it can and will be sent again should the session be lost.
     pub(super) repeatable: bool,
 }
@@ -167,7 +167,7 @@ impl From<Condition> for names::Condition {
                 ..none
             },
             Condition::Version(version) => Self {
-                if_version: version.get(),
+                if_version: Some(version.get()),
                 ..none
             },
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use common::units::ByteCount;
 use proto::CHUNKS_PER_VERSION_MAX;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -48,9 +49,9 @@ impl Input {
     /// What the supernode is told to expect.
     pub(super) fn expected(&self) -> Expected {
         let size = match self {
-            Input::Repeatable(source) => source.size(),
-            Input::Stream(Origin::Stream { size_hint, .. }) => size_hint.map_or(0, |size| size.get()),
-            Input::Stream(_) => 0,
+            Input::Repeatable(source) => Some(source.size()),
+            Input::Stream(Origin::Stream { size_hint, .. }) => size_hint.map(ByteCount::get),
+            Input::Stream(_) => None,
         };
         Expected {
             size,

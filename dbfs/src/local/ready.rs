@@ -156,7 +156,7 @@ pub(crate) fn rows(plan: &Plan, status: Option<&Installation>) -> Vec<Row> {
 }
 
 fn cluster_rows(cluster: &Cluster, state: Option<&ClusterState>) -> Vec<Row> {
-    let fresh = state.filter(|state| state.report_age <= REPORT_AGE_MAX);
+    let fresh = state.filter(|state| state.report_age.is_some_and(|age| age <= REPORT_AGE_MAX));
     let expected = voters(u32::try_from(cluster.nodes.len()).unwrap_or(u32::MAX)) as usize;
     let voting = fresh.map_or(0, |state| {
         state.nodes.iter().filter(|node| node.member.voter).count()

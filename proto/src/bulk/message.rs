@@ -135,7 +135,7 @@ pub struct PutBegin {
     pub delegate_grant: Vec<u8>,
     /// The attempt that the permits are for.
     pub attempt: AttemptId,
-    /// How many bytes will follow, where known. A hint of at most
+    /// How many bytes will follow, at least 1, where known. A hint of at most
     /// [`PIPELINED_BYTES_MAX`](super::pipeline::PIPELINED_BYTES_MAX) is binding.
     pub length_hint: Option<u64>,
     /// Where the file was to be, for the operator's `/lost+found` alone. At most [`PATH_HINT_BYTES_MAX`].
@@ -150,7 +150,7 @@ impl Body for PutBegin {
             grant: self.grant.clone().into(),
             delegate_grant: self.delegate_grant.clone().into(),
             attempt: self.attempt.to_bytes().to_vec().into(),
-            length_hint: self.length_hint.unwrap_or(0),
+            length_hint: self.length_hint,
             path_hint: shortened(&self.path_hint, PATH_HINT_BYTES_MAX),
         }
         .encode_to_vec()
@@ -164,11 +164,14 @@ impl Body for PutBegin {
         if begin.delegate_grant.len() > grant::GRANT_BYTES {
             return Err(Malformed::Field("delegate_grant"));
         }
+        if begin.length_hint == Some(0) {
+            return Err(Malformed::Field("length_hint"));
+        }
         Ok(Self {
             grant: begin.grant.into(),
             delegate_grant: begin.delegate_grant.into(),
             attempt: attempt(&begin.attempt)?,
-            length_hint: (begin.length_hint != 0).then_some(begin.length_hint),
+            length_hint: begin.length_hint,
             path_hint: begin.path_hint,
         })
     }

@@ -41,9 +41,9 @@ pub struct PutBegin {
     /// 16 bytes; the one that the grant is for.
     #[prost(bytes = "bytes", tag = "3")]
     pub attempt: ::prost::bytes::Bytes,
-    /// How many bytes will follow, if that is known; else 0.
-    #[prost(uint64, tag = "4")]
-    pub length_hint: u64,
+    /// How many bytes will follow, at least 1; absent where that is not known.
+    #[prost(uint64, optional, tag = "4")]
+    pub length_hint: ::core::option::Option<u64>,
     /// At most 1024 bytes: where the file was to be, for the operator's /lost+found alone.
     #[prost(string, tag = "5")]
     pub path_hint: ::prost::alloc::string::String,

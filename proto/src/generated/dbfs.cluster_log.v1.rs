@@ -64,9 +64,9 @@ pub struct OpenUpload {
     /// Refused when so many are open already.
     #[prost(uint64, tag = "3")]
     pub open_max: u64,
-    /// Reserved and given out before; 0 takes the next.
-    #[prost(uint64, tag = "4")]
-    pub upload_number: u64,
+    /// Reserved and given out before; absent: takes the next.
+    #[prost(uint64, optional, tag = "4")]
+    pub upload_number: ::core::option::Option<u64>,
 }
 /// Their clients were heard from.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -90,9 +90,9 @@ pub struct Seal {
     /// In order of index, from 0, without gaps.
     #[prost(message, repeated, tag = "6")]
     pub chunks: ::prost::alloc::vec::Vec<SealedChunk>,
-    /// Length of every chunk but the last, for an upload that is not recorded yet: it is, with this. 0: it must be.
-    #[prost(uint64, tag = "7")]
-    pub chunk_bytes: u64,
+    /// Length of every chunk but the last, for an upload that is not recorded yet: it is, with this. Absent: it must be.
+    #[prost(uint64, optional, tag = "7")]
+    pub chunk_bytes: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SealedChunk {
@@ -137,9 +137,9 @@ pub struct Outcome {
 pub struct AbandonUploads {
     #[prost(uint64, repeated, tag = "1")]
     pub upload_ids: ::prost::alloc::vec::Vec<u64>,
-    /// Where not 0: only those not heard from since, judged when applied.
-    #[prost(uint64, tag = "2")]
-    pub silent_since_millis: u64,
+    /// Where present: only those not heard from since, judged when applied.
+    #[prost(uint64, optional, tag = "2")]
+    pub silent_since_millis: ::core::option::Option<u64>,
 }
 /// The names layer has recorded these as abandoned.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -280,7 +280,7 @@ pub mod reply {
         /// Rows that SuspectReplicas or ForgetUploads concerned.
         #[prost(uint32, tag = "9")]
         Rows(u32),
-        /// The new data-plane key; 0 if the secret was not one.
+        /// The new data-plane key; 0 if the secret was not one (keys are numbered from 1).
         #[prost(uint64, tag = "10")]
         Key(u64),
         #[prost(message, tag = "11")]

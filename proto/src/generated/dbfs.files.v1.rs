@@ -4,9 +4,9 @@
 pub struct ChunkRequest {
     #[prost(uint32, tag = "1")]
     pub index: u32,
-    /// Expected length; 0 where it is not known.
-    #[prost(uint64, tag = "2")]
-    pub length_hint: u64,
+    /// Expected length, at least 1; absent where it is not known.
+    #[prost(uint64, optional, tag = "2")]
+    pub length_hint: ::core::option::Option<u64>,
     /// Nodes that failed earlier attempts at this chunk.
     #[prost(uint64, repeated, tag = "3")]
     pub avoid_nodes: ::prost::alloc::vec::Vec<u64>,
@@ -200,9 +200,9 @@ pub struct GetManifestRequest {
     pub version: u64,
     #[prost(uint32, tag = "3")]
     pub first_index: u32,
-    /// At most 1024, also when 0.
-    #[prost(uint32, tag = "4")]
-    pub limit: u32,
+    /// At least 1 and at most 1024; absent: 1024.
+    #[prost(uint32, optional, tag = "4")]
+    pub limit: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReplicaLocation {

@@ -67,9 +67,9 @@ pub struct User {
     pub role: i32,
     #[prost(bool, tag = "4")]
     pub enabled: bool,
-    /// 0 means no limit.
-    #[prost(uint64, tag = "5")]
-    pub quota_bytes: u64,
+    /// Absent: no limit. 0: nothing may be kept.
+    #[prost(uint64, optional, tag = "5")]
+    pub quota_bytes: ::core::option::Option<u64>,
     #[prost(uint64, tag = "6")]
     pub used_bytes: u64,
     #[prost(uint64, tag = "7")]
@@ -83,8 +83,9 @@ pub struct CreateUserRequest {
     pub password: ::prost::alloc::string::String,
     #[prost(enumeration = "UserRole", tag = "3")]
     pub role: i32,
-    #[prost(uint64, tag = "4")]
-    pub quota_bytes: u64,
+    /// As in User.
+    #[prost(uint64, optional, tag = "4")]
+    pub quota_bytes: ::core::option::Option<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListUsersRequest {}
@@ -114,9 +115,9 @@ pub struct Condition {
     /// The path must have no file.
     #[prost(bool, tag = "1")]
     pub if_absent: bool,
-    /// The path's current version must be this one; 0 means no such condition.
-    #[prost(uint64, tag = "2")]
-    pub if_version: u64,
+    /// The path's current version must be this one.
+    #[prost(uint64, optional, tag = "2")]
+    pub if_version: ::core::option::Option<u64>,
     /// The path must have a file (update).
     #[prost(bool, tag = "3")]
     pub if_present: bool,
@@ -131,9 +132,9 @@ pub struct OpenUploadRequest {
     pub key_born_millis: u64,
     #[prost(string, tag = "3")]
     pub path: ::prost::alloc::string::String,
-    /// Expected size; 0 where it is not known (a stream).
-    #[prost(uint64, tag = "4")]
-    pub size_hint: u64,
+    /// Expected size; absent where it is not known (a stream). 0: an empty file.
+    #[prost(uint64, optional, tag = "4")]
+    pub size_hint: ::core::option::Option<u64>,
     #[prost(message, optional, tag = "5")]
     pub condition: ::core::option::Option<Condition>,
     #[prost(map = "string, string", tag = "6")]
@@ -209,7 +210,7 @@ pub struct Entry {
     pub kind: i32,
     #[prost(string, tag = "2")]
     pub path: ::prost::alloc::string::String,
-    /// Files only, from here.
+    /// Files only, these three.
     #[prost(uint64, tag = "3")]
     pub version: u64,
     #[prost(uint64, tag = "4")]
@@ -221,12 +222,13 @@ pub struct Entry {
     pub modified_wall_millis: u64,
     #[prost(string, tag = "7")]
     pub owner: ::prost::alloc::string::String,
+    /// Of files and directories. Keys that begin with `dbfs.` are the system's own (docs/formats.md).
     #[prost(map = "string, string", tag = "8")]
     pub metadata: ::std::collections::HashMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Names of the clusters that hold the version.
+    /// Files only. Names of the clusters that hold the version.
     #[prost(string, repeated, tag = "9")]
     pub clusters: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -234,9 +236,9 @@ pub struct Entry {
 pub struct ResolveRequest {
     #[prost(string, tag = "1")]
     pub path: ::prost::alloc::string::String,
-    /// 0: the current version.
-    #[prost(uint64, tag = "2")]
-    pub version: u64,
+    /// Absent: the current version.
+    #[prost(uint64, optional, tag = "2")]
+    pub version: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ResolveReply {
@@ -260,18 +262,21 @@ pub struct ListRequest {
     /// A directory; "/" lists the buckets which the caller may see.
     #[prost(string, tag = "1")]
     pub path: ::prost::alloc::string::String,
-    /// Also everything below it; then only files are listed, with their whole paths in order.
+    /// Also everything below it, with whole paths in order: files, and with `directories` also these.
     #[prost(bool, tag = "2")]
     pub recursive: bool,
     /// Opaque, from the previous page; empty for the first.
     #[prost(string, tag = "3")]
     pub page_token: ::prost::alloc::string::String,
-    /// At most 1000, also when 0.
-    #[prost(uint32, tag = "4")]
-    pub limit: u32,
+    /// At least 1 and at most 1000; absent: 1000.
+    #[prost(uint32, optional, tag = "4")]
+    pub limit: ::core::option::Option<u32>,
     /// Only names (recursive: paths below `path`) that begin with this.
     #[prost(string, tag = "5")]
     pub prefix: ::prost::alloc::string::String,
+    /// With `recursive`: directories are listed as well, each before what is in it, so that empty ones are seen.
+    #[prost(bool, tag = "6")]
+    pub directories: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListReply {
@@ -292,16 +297,18 @@ pub struct SearchRequest {
     pub pattern: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub page_token: ::prost::alloc::string::String,
-    #[prost(uint32, tag = "4")]
-    pub limit: u32,
-    #[prost(uint64, tag = "5")]
-    pub size_min: u64,
-    /// 0 means no limit.
-    #[prost(uint64, tag = "6")]
-    pub size_max: u64,
-    /// Modified at or after, wall clock; 0 means no limit.
-    #[prost(uint64, tag = "7")]
-    pub newer_wall_millis: u64,
+    /// As in ListRequest.
+    #[prost(uint32, optional, tag = "4")]
+    pub limit: ::core::option::Option<u32>,
+    /// Files of at least this size; absent: of any size.
+    #[prost(uint64, optional, tag = "5")]
+    pub size_min: ::core::option::Option<u64>,
+    /// Files of at most this size, so that 0 finds empty files; absent: of any size.
+    #[prost(uint64, optional, tag = "6")]
+    pub size_max: ::core::option::Option<u64>,
+    /// Modified at or after, wall clock; absent: at any time.
+    #[prost(uint64, optional, tag = "7")]
+    pub newer_wall_millis: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SearchReply {
@@ -310,10 +317,16 @@ pub struct SearchReply {
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MakeDirectoryRequest {
     #[prost(string, tag = "1")]
     pub path: ::prost::alloc::string::String,
+    /// Where not empty: replaces what is kept with the directory. Missing parents are made without.
+    #[prost(map = "string, string", tag = "2")]
+    pub metadata: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenameRequest {
@@ -334,9 +347,9 @@ pub struct DeleteRequest {
     /// Past the trash: released at once.
     #[prost(bool, tag = "3")]
     pub permanent: bool,
-    /// The current version must be this one; 0 means no such condition.
-    #[prost(uint64, tag = "4")]
-    pub if_version: u64,
+    /// The current version must be this one.
+    #[prost(uint64, optional, tag = "4")]
+    pub if_version: ::core::option::Option<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteReply {
@@ -366,9 +379,9 @@ pub struct GroupStatus {
     pub group_id: ::prost::bytes::Bytes,
     #[prost(uint64, tag = "2")]
     pub term: u64,
-    /// 0 where there is none.
-    #[prost(uint64, tag = "3")]
-    pub leader_node_id: u64,
+    /// Absent where there is none.
+    #[prost(uint64, optional, tag = "3")]
+    pub leader_node_id: ::core::option::Option<u64>,
     #[prost(message, repeated, tag = "4")]
     pub members: ::prost::alloc::vec::Vec<GroupMember>,
 }
@@ -414,8 +427,9 @@ pub struct NodeStatus {
     pub state: i32,
     #[prost(message, optional, tag = "3")]
     pub load: ::core::option::Option<Load>,
-    #[prost(uint64, tag = "4")]
-    pub heartbeat_age_millis: u64,
+    /// Absent: whoever answers has not heard from the node.
+    #[prost(uint64, optional, tag = "4")]
+    pub heartbeat_age_millis: ::core::option::Option<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Durability {
@@ -441,16 +455,18 @@ pub struct ClusterStatus {
     pub generation: u64,
     #[prost(uint64, tag = "4")]
     pub term: u64,
-    #[prost(uint64, tag = "5")]
-    pub leader_node_id: u64,
+    /// Absent where none is known.
+    #[prost(uint64, optional, tag = "5")]
+    pub leader_node_id: ::core::option::Option<u64>,
     #[prost(message, repeated, tag = "6")]
     pub nodes: ::prost::alloc::vec::Vec<NodeStatus>,
     #[prost(message, optional, tag = "7")]
     pub load: ::core::option::Option<Load>,
     #[prost(message, optional, tag = "8")]
     pub durability: ::core::option::Option<Durability>,
-    #[prost(uint64, tag = "9")]
-    pub report_age_millis: u64,
+    /// Absent: the supernode that answers has not heard from the cluster.
+    #[prost(uint64, optional, tag = "9")]
+    pub report_age_millis: ::core::option::Option<u64>,
     #[prost(uint64, tag = "10")]
     pub chunks: u64,
     #[prost(uint64, tag = "11")]

@@ -150,8 +150,9 @@ pub struct CreateUser {
     pub password_hash: ::prost::alloc::string::String,
     #[prost(bool, tag = "4")]
     pub admin: bool,
-    #[prost(uint64, tag = "5")]
-    pub quota_bytes: u64,
+    /// Absent: no limit.
+    #[prost(uint64, optional, tag = "5")]
+    pub quota_bytes: ::core::option::Option<u64>,
     #[prost(uint64, tag = "6")]
     pub wall_millis: u64,
     /// The first administrator: nothing happens when there is one already.
@@ -160,9 +161,9 @@ pub struct CreateUser {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UserMade {
-    /// 0: nothing was made (bootstrap on an installation that has an administrator).
-    #[prost(uint64, tag = "1")]
-    pub user_id: u64,
+    /// Absent: nothing was made (bootstrap on an installation that has an administrator).
+    #[prost(uint64, optional, tag = "1")]
+    pub user_id: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetPassword {
@@ -186,8 +187,8 @@ pub struct SetUserEnabled {
 pub struct Condition {
     #[prost(bool, tag = "1")]
     pub if_absent: bool,
-    #[prost(uint64, tag = "2")]
-    pub if_version: u64,
+    #[prost(uint64, optional, tag = "2")]
+    pub if_version: ::core::option::Option<u64>,
     #[prost(bool, tag = "3")]
     pub if_present: bool,
 }
@@ -201,8 +202,9 @@ pub struct OpenUpload {
     pub key_born_millis: u64,
     #[prost(string, tag = "4")]
     pub path: ::prost::alloc::string::String,
-    #[prost(uint64, tag = "5")]
-    pub size_hint: u64,
+    /// Absent: not known.
+    #[prost(uint64, optional, tag = "5")]
+    pub size_hint: ::core::option::Option<u64>,
     #[prost(message, optional, tag = "6")]
     pub condition: ::core::option::Option<Condition>,
     #[prost(message, repeated, tag = "7")]
@@ -267,9 +269,9 @@ pub struct UploadState {
     pub generation: u64,
     #[prost(string, tag = "6")]
     pub path: ::prost::alloc::string::String,
-    /// What the quota leaves for this upload; 0 means no limit.
-    #[prost(uint64, tag = "7")]
-    pub size_max: u64,
+    /// What the quota leaves for this upload; absent: no limit.
+    #[prost(uint64, optional, tag = "7")]
+    pub size_max: ::core::option::Option<u64>,
     #[prost(string, tag = "8")]
     pub refused_code: ::prost::alloc::string::String,
     #[prost(string, tag = "9")]
@@ -378,7 +380,7 @@ pub struct Worked {
     #[prost(uint64, tag = "3")]
     pub bytes: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MakeDirectory {
     #[prost(message, optional, tag = "1")]
     pub caller: ::core::option::Option<Caller>,
@@ -386,6 +388,9 @@ pub struct MakeDirectory {
     pub path: ::prost::alloc::string::String,
     #[prost(uint64, tag = "3")]
     pub wall_millis: u64,
+    /// Where not empty: replaces what is kept with the directory. In order of key.
+    #[prost(message, repeated, tag = "4")]
+    pub metadata: ::prost::alloc::vec::Vec<Metadata>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Rename {
@@ -410,8 +415,8 @@ pub struct Delete {
     pub path: ::prost::alloc::string::String,
     #[prost(bool, tag = "3")]
     pub recursive: bool,
-    #[prost(uint64, tag = "4")]
-    pub if_version: u64,
+    #[prost(uint64, optional, tag = "4")]
+    pub if_version: ::core::option::Option<u64>,
     /// 0: due at once.
     #[prost(uint64, tag = "5")]
     pub trash_keep_millis: u64,
@@ -487,13 +492,13 @@ pub struct RotateSigningKey {
     /// 32 random bytes, made by the proposer.
     #[prost(bytes = "bytes", tag = "1")]
     pub seed: ::prost::bytes::Bytes,
-    /// The current key as the proposer knows it (0: none). Another one in the state: nothing happens.
-    #[prost(uint64, tag = "2")]
-    pub replaces: u64,
+    /// The current key as the proposer knows it (absent: none). Another one in the state: nothing happens.
+    #[prost(uint64, optional, tag = "2")]
+    pub replaces: ::core::option::Option<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeyMade {
-    /// 0: another key is current already.
-    #[prost(uint64, tag = "1")]
-    pub key_id: u64,
+    /// Absent: another key is current already.
+    #[prost(uint64, optional, tag = "1")]
+    pub key_id: ::core::option::Option<u64>,
 }

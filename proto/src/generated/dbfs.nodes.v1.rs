@@ -63,10 +63,10 @@ pub struct HeartbeatReply {
     pub nodes: ::prost::alloc::vec::Vec<super::super::names::v1::Endpoint>,
     #[prost(uint64, tag = "6")]
     pub next_in_millis: u64,
-    /// What the leader last heard from the names layer, so that every member can check read tickets. Zero and empty
+    /// What the leader last heard from the names layer, so that every member can check read tickets. Absent and empty
     /// until it has heard.
-    #[prost(uint64, tag = "7")]
-    pub names_time_millis: u64,
+    #[prost(uint64, optional, tag = "7")]
+    pub names_time_millis: ::core::option::Option<u64>,
     #[prost(message, repeated, tag = "8")]
     pub names_keys: ::prost::alloc::vec::Vec<super::super::registry::v1::VerifyingKey>,
 }

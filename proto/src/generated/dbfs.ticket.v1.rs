@@ -54,9 +54,9 @@ pub struct Upload {
     pub cluster_id: ::prost::bytes::Bytes,
     #[prost(uint64, tag = "3")]
     pub chunk_bytes: u64,
-    /// What the reservation allows; 0 means no limit.
-    #[prost(uint64, tag = "4")]
-    pub size_max: u64,
+    /// What the quota leaves; absent: no limit. 0: only an empty file.
+    #[prost(uint64, optional, tag = "4")]
+    pub size_max: ::core::option::Option<u64>,
     /// For people who look at a chunk's header; at most 256 bytes.
     #[prost(string, tag = "5")]
     pub path_hint: ::prost::alloc::string::String,

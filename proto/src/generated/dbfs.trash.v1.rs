@@ -8,9 +8,9 @@ pub struct ListRequest {
     /// Opaque, from the previous page; empty for the first.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
-    /// At most 1000, also when 0.
-    #[prost(uint32, tag = "3")]
-    pub limit: u32,
+    /// At least 1 and at most 1000; absent: 1000.
+    #[prost(uint32, optional, tag = "3")]
+    pub limit: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Item {
@@ -22,11 +22,11 @@ pub struct Item {
     /// A file's version, or a directory with whatever was in it.
     #[prost(enumeration = "super::super::names::v1::EntryKind", tag = "3")]
     pub kind: i32,
-    /// Files only.
-    #[prost(uint64, tag = "4")]
-    pub version: u64,
-    #[prost(uint64, tag = "5")]
-    pub size: u64,
+    /// Files only, these two.
+    #[prost(uint64, optional, tag = "4")]
+    pub version: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "5")]
+    pub size: ::core::option::Option<u64>,
     #[prost(uint64, tag = "6")]
     pub trashed_ago_millis: u64,
     /// When it is released, counted from now.

@@ -8,6 +8,7 @@ use super::session::Session;
 use super::show;
 use crate::context::{Context, refused};
 use crate::core::page;
+use crate::core::refusal::Refusal;
 use crate::store::read::list::{Listing, flat, recursive};
 
 pub(super) async fn handle(call: Call, request: wire::ListRequest) -> Result<wire::ListReply, RpcError> {
@@ -15,7 +16,7 @@ pub(super) async fn handle(call: Call, request: wire::ListRequest) -> Result<wir
     let session = Session::of(&call).await?;
     let path = show::path(&request.path)?;
     let position = page::position(&request.page_token).map_err(refused)?;
-    let limit = page_limit(context, request.limit);
+    let limit = page_limit(context, request.limit)?;
     let rows_max = context.config.limits.page_rows_max;
     let page = context
         .read(move |tables| {
@@ -26,6 +27,7 @@ pub(super) async fn handle(call: Call, request: wire::ListRequest) -> Result<wir
                 position: position.as_deref(),
                 limit,
                 rows_max,
+                directories: request.directories,
             };
             if request.recursive {
                 recursive(tables, caller, &asked)
@@ -41,8 +43,17 @@ pub(super) async fn handle(call: Call, request: wire::ListRequest) -> Result<wir
 }
 
 /// How many entries a page has: as many as asked for, within the bound.
-pub(super) fn page_limit(context: &Context, asked: u32) -> usize {
+///
+/// # Errors
+/// `Invalid`: a page of no entries would lead nowhere.
+pub(super) fn page_limit(context: &Context, asked: Option<u32>) -> Result<usize, RpcError> {
     let most = context.config.limits.page_entries_max;
-    let count = if asked == 0 { most } else { asked.min(most) };
-    count as usize
+    match asked {
+        Some(0) => Err(refused(Refusal::invalid(
+            "E_LIMIT",
+            "a page has at least one entry",
+        ))),
+        Some(asked) => Ok(asked.min(most) as usize),
+        None => Ok(most as usize),
+    }
 }

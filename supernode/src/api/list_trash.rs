@@ -20,7 +20,7 @@ pub(super) async fn handle(call: Call, request: wire::ListRequest) -> Result<wir
     let path = show::path(&request.path)?;
     let position = page::position(&request.page_token).map_err(refused)?;
     let before = position.and_then(|text| text.parse().ok()).unwrap_or(u64::MAX);
-    let limit = page_limit(context, request.limit);
+    let limit = page_limit(context, request.limit)?;
     let rows_max = context.config.limits.page_rows_max;
     let now = context.now();
     let page = context
@@ -44,8 +44,8 @@ pub(super) async fn handle(call: Call, request: wire::ListRequest) -> Result<wir
 
 fn item(shown: Shown, now: ClusterTime) -> wire::Item {
     let (kind, version) = match shown.item.kept {
-        Kept::Version(version) => (EntryKind::File, version.get()),
-        Kept::Directory(_) => (EntryKind::Directory, 0),
+        Kept::Version(version) => (EntryKind::File, Some(version.get())),
+        Kept::Directory(_) => (EntryKind::Directory, None),
     };
     let millis =
         |later: ClusterTime, earlier: ClusterTime| later.as_millis().saturating_sub(earlier.as_millis());

@@ -9,6 +9,8 @@ use proto::names_log::v1::command::Body as Command;
 use super::serve::Call;
 use super::session::Session;
 use super::show;
+use crate::context::refused;
+use crate::core::metadata::Metadata;
 use crate::store::read::entry;
 
 pub(super) async fn handle(call: Call, request: wire::MakeDirectoryRequest) -> Result<wire::Entry, RpcError> {
@@ -16,10 +18,12 @@ pub(super) async fn handle(call: Call, request: wire::MakeDirectoryRequest) -> R
     let session = Session::of(&call).await?;
     context.leading()?;
     let path = show::path(&request.path)?;
+    let metadata = Metadata::new(request.metadata).map_err(refused)?;
     let command = log::MakeDirectory {
         caller: Some(session.claim()),
         path: path.as_str().to_owned(),
         wall_millis: context.clock.wall().as_millis(),
+        metadata: metadata.into_log(),
     };
     let dedupe = call.dedupe(session.user_id());
     context.propose(Command::MakeDirectory(command), dedupe).await?;

@@ -186,7 +186,7 @@ async fn choose(
     epoch: Epoch,
     user: UserId,
     key: IdempotencyKey,
-    size_hint: u64,
+    size_hint: Option<u64>,
 ) -> Result<Option<ClusterId>, RpcError> {
     let context = &call.context;
     let chosen = context
@@ -213,9 +213,6 @@ fn command(
 ) -> log::OpenUpload {
     let config = &call.context.config;
     let condition = request.condition.unwrap_or_default();
-    let metadata = metadata
-        .into_entries()
-        .map(|(key, value)| log::Metadata { key, value });
     log::OpenUpload {
         caller: Some(session.claim()),
         idempotency_key: request.idempotency_key,
@@ -227,7 +224,7 @@ fn command(
             if_version: condition.if_version,
             if_present: condition.if_present,
         }),
-        metadata: metadata.collect(),
+        metadata: metadata.into_log(),
         cluster_id: chosen.map_or_else(Vec::new, |id| id.bytes().to_vec()).into(),
         dedupe_window_millis: config.timings.dedupe_window.as_millis(),
         open_per_user_max: u64::from(config.limits.uploads_open_per_user_max),
@@ -251,7 +248,7 @@ fn present(
     found: Found,
     cluster: &Cluster,
     user: UserId,
-    size_max: u64,
+    size_max: Option<u64>,
 ) -> Result<wire::UploadSession, RpcError> {
     let context = &call.context;
     let lifetime = context.config.timings.upload_ticket_lifetime;

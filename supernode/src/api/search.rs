@@ -18,7 +18,7 @@ pub(super) async fn handle(call: Call, request: wire::SearchRequest) -> Result<w
     let path = show::path(&request.path)?;
     let pattern = Pattern::parse(&request.pattern).map_err(refused)?;
     let position = page::position(&request.page_token).map_err(refused)?;
-    let limit = page_limit(context, request.limit);
+    let limit = page_limit(context, request.limit)?;
     let rows_max = context.config.limits.page_rows_max;
     let page = context
         .read(move |tables| {

@@ -1,11 +1,14 @@
 //! What the names layer keeps, as clients see it; and what clients write, checked.
 
+use std::collections::HashMap;
+
 use common::ids::UploadId;
 use common::lifecycle::Session as State;
 use common::path::RemotePath;
 use consensus::GroupStatus;
 use proto::error::RpcError;
 use proto::names::v1 as wire;
+use proto::names_log::v1 as log;
 
 use crate::board::Board;
 use crate::context::refused;
@@ -54,20 +57,21 @@ pub(super) fn entry(entry: Entry) -> wire::Entry {
         path: entry.path,
         modified_wall_millis: entry.modified_wall_millis,
         owner: entry.owner,
+        metadata: pairs(entry.metadata),
         ..wire::Entry::default()
     };
     if let Some(file) = entry.file {
         shown.version = file.version.get();
         shown.size = file.size_bytes;
         shown.digest = file.digest.bytes().to_vec().into();
-        shown.metadata = file
-            .metadata
-            .into_iter()
-            .map(|one| (one.key, one.value))
-            .collect();
+        shown.metadata = pairs(file.metadata);
         shown.clusters = vec![file.cluster];
     }
     shown
+}
+
+fn pairs(metadata: Vec<log::Metadata>) -> HashMap<String, String> {
+    metadata.into_iter().map(|one| (one.key, one.value)).collect()
 }
 
 /// How an upload stands.
@@ -104,7 +108,7 @@ pub(super) const fn state(state: State) -> wire::UploadState {
 /// Where a cluster is reached; which member leads, as far as the leader of the names group has heard.
 pub(super) fn cluster(cluster: &Cluster, board: &Board) -> wire::ClusterLocation {
     let leader = board.leader_of(cluster.id);
-    let endpoint = |member: &proto::names_log::v1::Member| wire::Endpoint {
+    let endpoint = |member: &log::Member| wire::Endpoint {
         node_id: member.node_id,
         control: member.control.clone(),
         data: member.data.clone(),

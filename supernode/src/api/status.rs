@@ -78,7 +78,7 @@ fn show(cluster: &Cluster, heard: &mut BTreeMap<ClusterId, Shown>, amounts: bool
         return unheard(cluster);
     };
     let mut status = wire::ClusterStatus::clone(&report.status);
-    status.report_age_millis = millis(report.age);
+    status.report_age_millis = Some(millis(report.age));
     status.accepts_files = report.refuses_because.is_none();
     status.refuses_because = report.refuses_because.unwrap_or_default();
     if !amounts {
@@ -103,7 +103,7 @@ fn unheard(cluster: &Cluster) -> wire::ClusterStatus {
         name: cluster.name.clone(),
         generation: cluster.generation.get(),
         nodes: cluster.members.iter().map(node).collect(),
-        report_age_millis: u64::MAX,
+        report_age_millis: None,
         refuses_because: "not heard from yet by the supernode that answers".to_owned(),
         site: cluster.site.clone(),
         ..wire::ClusterStatus::default()
@@ -123,7 +123,7 @@ fn group(status: &GroupStatus) -> wire::GroupStatus {
     wire::GroupStatus {
         group_id: status.cluster_id.bytes().to_vec().into(),
         term: status.term,
-        leader_node_id: status.leader.as_ref().map_or(0, |leader| leader.node_id.get()),
+        leader_node_id: status.leader.as_ref().map(|leader| leader.node_id.get()),
         members: status.members.iter().map(member).collect(),
     }
 }

@@ -61,13 +61,13 @@ async fn attempt(context: &Context, epoch: Epoch) -> Result<bool, String> {
         name: admin.user.clone(),
         password_hash,
         admin: true,
-        quota_bytes: 0,
+        quota_bytes: None,
         wall_millis: context.clock.wall().as_millis(),
         bootstrap: true,
     };
     match context.propose_in(epoch, Command::CreateUser(command)).await {
         Ok(Reply::UserMade(made)) => {
-            if made.user_id != 0 {
+            if made.user_id.is_some() {
                 tracing::info!(user = admin.user, "first administrator made");
             }
             Ok(true)

@@ -36,14 +36,14 @@ async fn look(context: &Context) -> Result<(), RpcError> {
     let current = context.keyring.current();
     let replaces = match current {
         Some((_, made)) if context.now().since(made) < period => return Ok(()),
-        Some((id, _)) => id,
-        None => 0,
+        Some((id, _)) => Some(id),
+        None => None,
     };
     rotate(context, epoch, replaces).await?;
     context.learn_keys().await
 }
 
-async fn rotate(context: &Context, epoch: Epoch, replaces: u64) -> Result<(), RpcError> {
+async fn rotate(context: &Context, epoch: Epoch, replaces: Option<u64>) -> Result<(), RpcError> {
     let seed: [u8; SEED_BYTES] = context.random.bytes();
     let command = log::RotateSigningKey {
         seed: seed.to_vec().into(),
@@ -52,10 +52,8 @@ async fn rotate(context: &Context, epoch: Epoch, replaces: u64) -> Result<(), Rp
     let reply = context
         .propose_in(epoch, Command::RotateSigningKey(command))
         .await?;
-    if let Reply::KeyMade(made) = reply
-        && made.key_id != 0
-    {
-        tracing::info!(key = made.key_id, "signing key made");
+    if let Reply::KeyMade(log::KeyMade { key_id: Some(key) }) = reply {
+        tracing::info!(key, "signing key made");
     }
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use proto::names_log::v1 as log;
+
 use super::refusal::Refusal;
 
 /// The most entries of one version.
@@ -19,7 +21,8 @@ impl Metadata {
     /// Checks `entries`.
     ///
     /// # Errors
-    /// `Invalid`: too many, too large, or a key that is empty or has control characters.
+    /// `Invalid`: too many, too large, a key that is empty or has control characters, or one of the system's own keys
+    /// with a value that is none.
     pub(crate) fn new(entries: impl IntoIterator<Item = (String, String)>) -> Result<Self, Refusal> {
         let all: BTreeMap<String, String> = entries.into_iter().collect();
         let refuse = |message: String| Err(Refusal::invalid("E_METADATA", message));
@@ -37,6 +40,15 @@ impl Metadata {
                 "{key:?} cannot be a metadata key: 1 to {METADATA_KEY_BYTES_MAX} bytes without control characters"
             ));
         }
+        if let Some((key, value)) = all
+            .iter()
+            .find(|(key, value)| !proto::metadata::is_allowed(key, value))
+        {
+            return refuse(format!(
+                "{key:?} cannot be {value:?}: keys that begin with '{}' are the system's own",
+                proto::metadata::PREFIX
+            ));
+        }
         let bytes: usize = all.iter().map(|(key, value)| key.len() + value.len()).sum();
         if bytes > METADATA_BYTES_MAX {
             return refuse(format!(
@@ -46,9 +58,10 @@ impl Metadata {
         Ok(Self(all))
     }
 
-    /// In order of key.
-    pub(crate) fn into_entries(self) -> impl Iterator<Item = (String, String)> {
-        self.0.into_iter()
+    /// In order of key, as commands carry them.
+    pub(crate) fn into_log(self) -> Vec<log::Metadata> {
+        let entries = self.0.into_iter();
+        entries.map(|(key, value)| log::Metadata { key, value }).collect()
     }
 }
 
@@ -62,8 +75,10 @@ mod tests {
 
     #[test]
     fn bounds_are_kept() {
-        let ordered: Vec<_> = of(&[("b", "2"), ("a", "1")]).unwrap().into_entries().collect();
-        assert_eq!(ordered[0].0, "a");
+        let ordered = of(&[("b", "2"), ("a", "1")]).unwrap().into_log();
+        assert_eq!(ordered[0].key, "a");
+        assert!(of(&[("dbfs.executable", "true"), ("dbfs.modified-nanos", "12")]).is_ok());
+        assert!(of(&[("dbfs.mine", "x")]).is_err());
         assert!(of(&[("", "x")]).is_err() && of(&[("a\n", "x")]).is_err());
         assert!(of(&[("a", &"x".repeat(METADATA_BYTES_MAX))]).is_err());
         let many = (0..65).map(|n| (n.to_string(), String::new()));

@@ -13,9 +13,9 @@ use common::units::ByteCount;
 
 use super::refusal::Refusal;
 
-/// What a file counts for when its size is not known, and the least that any file counts for.
+/// What a file counts for in the balance when its size is not known.
 pub(crate) const ASSUMED_BYTES: u64 = 64 << 20;
-/// The least that a file counts for: even an empty one costs a seal and a publication.
+/// The least that a file counts for in the balance: even an empty one costs a seal and a publication.
 pub(crate) const FILE_BYTES_MIN: u64 = 1 << 20;
 
 /// No cluster's strength is below this, so that a burden is always a number.
@@ -40,6 +40,8 @@ pub(crate) struct Candidate<Id> {
     pub(crate) free_bytes: u64,
     /// Bytes on their way there, by its own count and by assignments it does not know of yet.
     pub(crate) on_the_way_bytes: u64,
+    /// The part of them that is known: only that takes room, an assumption refuses nobody.
+    pub(crate) booked_bytes: u64,
 }
 
 /// When a cluster may be chosen.
@@ -51,13 +53,13 @@ pub(crate) struct Policy {
     pub(crate) high_water_permille: u32,
 }
 
-/// Chooses among `candidates` for a file of `size_hint` bytes (0: not known).
+/// Chooses among `candidates` for a file of `size_hint` bytes (`None`: not known).
 ///
 /// # Errors
 /// `Full`: all that are well have no room. `Retry`: none is well.
 pub(crate) fn choose<Id: Copy>(
     candidates: &[Candidate<Id>],
-    size_hint: u64,
+    size_hint: Option<u64>,
     policy: Policy,
     random: &Random,
 ) -> Result<Id, Refusal> {
@@ -94,7 +96,7 @@ pub(crate) fn why_not<Id>(candidate: &Candidate<Id>, policy: Policy) -> Option<S
             Some(format!("not heard from for {} s", silence.as_secs()))
         }
         Some(_) if !candidate.accepts_files => Some("the cluster takes no new files".to_owned()),
-        Some(_) if !candidate.has_room(FILE_BYTES_MIN, policy) => Some(format!(
+        Some(_) if !candidate.has_room(Some(FILE_BYTES_MIN), policy) => Some(format!(
             "its disks are full: {} of {} left for new data, {} % are kept back",
             ByteCount::new(candidate.free_bytes),
             ByteCount::new(candidate.capacity_bytes),
@@ -104,20 +106,16 @@ pub(crate) fn why_not<Id>(candidate: &Candidate<Id>, policy: Policy) -> Option<S
     }
 }
 
-/// What a file of `size_hint` bytes counts for.
-pub(crate) fn counted(size_hint: u64) -> u64 {
-    if size_hint == 0 {
-        ASSUMED_BYTES
-    } else {
-        size_hint.max(FILE_BYTES_MIN)
-    }
+/// What a file of `size_hint` bytes counts for in the balance.
+pub(crate) fn counted(size_hint: Option<u64>) -> u64 {
+    size_hint.map_or(ASSUMED_BYTES, |size| size.max(FILE_BYTES_MIN))
 }
 
-fn no_space(size_hint: u64) -> Refusal {
-    let what = if size_hint == 0 {
-        "the file".to_owned()
-    } else {
-        ByteCount::new(size_hint).to_string()
+fn no_space(size_hint: Option<u64>) -> Refusal {
+    let what = match size_hint {
+        None => "the file".to_owned(),
+        Some(0) => "even an empty file".to_owned(),
+        Some(size) => ByteCount::new(size).to_string(),
     };
     Refusal::new(
         Kind::Full,
@@ -144,13 +142,13 @@ impl<Id> Candidate<Id> {
                 .is_some_and(|silence| silence <= policy.silence_max)
     }
 
-    /// Room for the file and for twice what is on its way besides (every byte is kept at least twice), below the
+    /// Room for twice the file and what is known to be on its way besides (every byte is kept at least twice), below the
     /// high-water mark.
-    fn has_room(&self, size_hint: u64, policy: Policy) -> bool {
+    fn has_room(&self, size_hint: Option<u64>, policy: Policy) -> bool {
         let kept_back = u128::from(self.capacity_bytes)
             * u128::from(1000_u32.saturating_sub(policy.high_water_permille))
             / 1000;
-        let wanted = (u128::from(self.on_the_way_bytes) + u128::from(size_hint)) * 2;
+        let wanted = (u128::from(self.booked_bytes) + u128::from(size_hint.unwrap_or(0))) * 2;
         u128::from(self.free_bytes) > kept_back + wanted
     }
 

@@ -109,7 +109,7 @@ mod tests {
             target,
             condition,
             size_bytes: 10,
-            quota: Quota::new(0, 0, 0),
+            quota: Quota::new(None, 0, 0),
         }
     }
 
@@ -151,9 +151,9 @@ mod tests {
     #[test]
     fn the_quota_is_the_last_word() {
         let mut full = case(Target::Nothing, Condition::default());
-        full.quota = Quota::new(15, 4, 2);
+        full.quota = Quota::new(Some(15), 4, 2);
         assert_eq!(code(&full), "E_QUOTA");
-        full.quota = Quota::new(16, 4, 2);
+        full.quota = Quota::new(Some(16), 4, 2);
         assert_eq!(code(&full), "None");
     }
 }

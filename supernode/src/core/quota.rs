@@ -11,14 +11,14 @@ pub(crate) const VERSION_BYTES_MAX: u64 = proto::CHUNKS_PER_VERSION_MAX as u64 *
 /// A quota and what is taken of it, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quota {
-    limit: u64,
+    limit: Option<u64>,
     used: u64,
     reserved: u64,
 }
 
 impl Quota {
-    /// `limit` 0 means no limit.
-    pub(crate) const fn new(limit: u64, used: u64, reserved: u64) -> Self {
+    /// `limit` `None` means no limit.
+    pub(crate) const fn new(limit: Option<u64>, used: u64, reserved: u64) -> Self {
         Self {
             limit,
             used,
@@ -27,11 +27,9 @@ impl Quota {
     }
 
     /// What a new version may still take; `None` means no limit.
-    pub(crate) const fn room(self) -> Option<u64> {
-        if self.limit == 0 {
-            return None;
-        }
-        Some(self.limit.saturating_sub(self.used).saturating_sub(self.reserved))
+    pub(crate) fn room(self) -> Option<u64> {
+        let limit = self.limit?;
+        Some(limit.saturating_sub(self.used).saturating_sub(self.reserved))
     }
 
     /// Whether `size` more bytes fit.
@@ -39,15 +37,15 @@ impl Quota {
     /// # Errors
     /// `Full`, with the figures.
     pub(crate) fn admit(self, size: u64) -> Result<(), Refusal> {
-        match self.room() {
-            Some(room) if size > room => Err(Refusal::new(
+        match self.limit.zip(self.room()) {
+            Some((limit, room)) if size > room => Err(Refusal::new(
                 Kind::Full,
                 "E_QUOTA",
                 format!(
                     "{} do not fit: {} of the quota of {} are left",
                     ByteCount::new(size),
                     ByteCount::new(room),
-                    ByteCount::new(self.limit)
+                    ByteCount::new(limit)
                 ),
             )
             .hint("delete files (permanently, to skip the trash) or ask an administrator for more")),
@@ -61,12 +59,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zero_means_no_limit() {
-        assert!(Quota::new(0, u64::MAX, 7).admit(u64::MAX).is_ok());
-        assert_eq!(Quota::new(10, 20, 0).room(), Some(0));
-        assert!(Quota::new(10, 20, 0).admit(0).is_ok());
+    fn only_the_absent_limit_is_none() {
+        assert!(Quota::new(None, u64::MAX, 7).admit(u64::MAX).is_ok());
+        assert_eq!(Quota::new(Some(10), 20, 0).room(), Some(0));
+        assert!(Quota::new(Some(10), 20, 0).admit(0).is_ok());
+        let nothing = Quota::new(Some(0), 0, 0);
+        assert!(nothing.admit(0).is_ok());
+        assert_eq!(nothing.admit(1).map_err(|r| r.kind()), Err(Kind::Full));
         assert_eq!(
-            Quota::new(10, 9, 1).admit(1).map_err(|r| r.kind()),
+            Quota::new(Some(10), 9, 1).admit(1).map_err(|r| r.kind()),
             Err(Kind::Full)
         );
     }

@@ -6,10 +6,8 @@
 
 use rusqlite::Connection;
 
-use super::counter::Counter;
-
 /// The version of these tables, kept in the database (P12).
-pub(crate) const SCHEMA_VERSION: i64 = 2;
+pub(crate) const SCHEMA_VERSION: i64 = 3;
 
 /// The parent of every bucket's directory.
 pub(crate) const ROOT: u64 = 0;
@@ -25,7 +23,7 @@ CREATE TABLE counters (
     value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- used_bytes: versions kept in buckets of this user, the trash included. reserved_bytes: by open uploads into them.
+-- quota_bytes: NULL for no limit. used_bytes: versions kept in buckets of this user, the trash included. reserved_bytes: by open uploads into them.
 -- files: versions which a path names or which wait in a directory in the trash. uploads_open: opened by this user.
 CREATE TABLE users (
     user_id INTEGER PRIMARY KEY,
@@ -34,7 +32,7 @@ CREATE TABLE users (
     admin INTEGER NOT NULL,
     enabled INTEGER NOT NULL,
     token_generation INTEGER NOT NULL,
-    quota_bytes INTEGER NOT NULL,
+    quota_bytes INTEGER,
     used_bytes INTEGER NOT NULL,
     reserved_bytes INTEGER NOT NULL,
     files INTEGER NOT NULL,
@@ -57,7 +55,8 @@ CREATE TABLE directories (
     bucket_id INTEGER NOT NULL,
     parent_id INTEGER NOT NULL,
     name TEXT NOT NULL,
-    created_wall_millis INTEGER NOT NULL
+    created_wall_millis INTEGER NOT NULL,
+    metadata BLOB NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX directories_by_name ON directories (parent_id, name);
 CREATE INDEX directories_by_path ON directories (parent_id, name || '/');
@@ -96,7 +95,7 @@ CREATE TABLE uploads (
     charged_to INTEGER NOT NULL,
     reserved_bytes INTEGER NOT NULL,
     if_absent INTEGER NOT NULL,
-    if_version INTEGER NOT NULL,
+    if_version INTEGER,
     if_present INTEGER NOT NULL,
     metadata BLOB NOT NULL,
     opened_millis INTEGER NOT NULL,
@@ -161,10 +160,8 @@ CREATE TABLE requests (
     made_millis INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX requests_by_key ON requests (user_id, idempotency_key);
-";
 
-/// Ranges of numbers which were given to sessions of a leader's memory, or set aside for them, when that leader ended.
-const TABLES_SINCE_2: &str = "
+-- Ranges of numbers which were given to sessions of a leader's memory, or set aside for them, when that leader ended.
 CREATE TABLE uploads_lost (
     first INTEGER PRIMARY KEY,
     last INTEGER NOT NULL
@@ -174,7 +171,7 @@ CREATE TABLE uploads_lost (
 /// Creates the tables where there are none, and checks that this build knows those that there are.
 ///
 /// # Errors
-/// SQLite failed, or the tables are of a newer build.
+/// SQLite failed, or the tables are of another version.
 pub(crate) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
         "CREATE TABLE IF NOT EXISTS names_schema (only INTEGER PRIMARY KEY, version INTEGER NOT NULL) STRICT",
@@ -185,17 +182,15 @@ pub(crate) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
         })?;
     match version {
         0 => create(connection),
-        1 => upgrade(connection),
         SCHEMA_VERSION => Ok(()),
-        newer => Err(unreadable(format!(
-            "the names tables are of version {newer}; this build knows {SCHEMA_VERSION}"
+        other => Err(unreadable(format!(
+            "the names tables are of version {other}; this build knows only version {SCHEMA_VERSION}"
         ))),
     }
 }
 
 fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(TABLES)?;
-    connection.execute_batch(TABLES_SINCE_2)?;
     connection.execute(
         "INSERT INTO counters (name, value) VALUES ('directory', ?1)",
         [super::number::sql(DIRECTORY_IDS_RESERVED)],
@@ -204,14 +199,6 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
         "INSERT INTO names_schema (only, version) VALUES (1, ?1)",
         [SCHEMA_VERSION],
     )?;
-    Ok(())
-}
-
-/// From version 1, where every session had its row from the beginning.
-fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(TABLES_SINCE_2)?;
-    Counter::UploadsClosed.raise(connection, Counter::Upload.last(connection)?)?;
-    connection.execute("UPDATE names_schema SET version = ?1", [SCHEMA_VERSION])?;
     Ok(())
 }
 
@@ -226,34 +213,17 @@ mod tests {
     use common::lifecycle::Session;
 
     #[test]
-    fn tables_are_made_once_and_newer_ones_refused() {
+    fn tables_are_made_once_and_other_versions_refused() {
         let connection = Connection::open_in_memory().unwrap();
         migrate(&connection).unwrap();
         migrate(&connection).unwrap();
-        connection
-            .execute("UPDATE names_schema SET version = 3", [])
-            .unwrap();
-        assert!(
-            migrate(&connection)
-                .unwrap_err()
-                .to_string()
-                .contains("version 3")
-        );
-    }
-
-    #[test]
-    fn tables_of_the_first_version_are_brought_up_to_date() {
-        let connection = Connection::open_in_memory().unwrap();
-        migrate(&connection).unwrap();
-        for _ in 0..3 {
-            Counter::Upload.next(&connection).unwrap();
+        for other in [SCHEMA_VERSION - 1, SCHEMA_VERSION + 1] {
+            connection
+                .execute("UPDATE names_schema SET version = ?1", [other])
+                .unwrap();
+            let error = migrate(&connection).unwrap_err().to_string();
+            assert!(error.contains(&format!("version {other}")), "{error}");
         }
-        connection
-            .execute_batch("DROP TABLE uploads_lost; UPDATE names_schema SET version = 1")
-            .unwrap();
-        migrate(&connection).unwrap();
-        assert_eq!(Counter::UploadsClosed.last(&connection).unwrap(), 3);
-        migrate(&connection).unwrap();
     }
 
     #[test]

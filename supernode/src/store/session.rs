@@ -11,7 +11,7 @@ use proto::names_log::v1 as log;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::cluster::ClusterNumber;
-use super::number::{flag, number, sql};
+use super::number::{flag, number, number_or_none, sql};
 use super::schema::unreadable;
 use super::user;
 use crate::core::publication::Condition;
@@ -63,7 +63,6 @@ const COLUMNS: &str = "upload_id, state, user_id, idempotency_key, cluster, gene
 impl Session {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let state = State::from_code(row.get(1)?).map_err(|error| unreadable(error.to_string()))?;
-        let if_version = number(row, 10)?;
         Ok(Self {
             id: UploadId::new(number(row, 0)?),
             state,
@@ -76,7 +75,7 @@ impl Session {
             reserved_bytes: number(row, 8)?,
             condition: Condition {
                 if_absent: flag(row, 9)?,
-                if_version: (if_version != 0).then(|| VersionId::new(if_version)),
+                if_version: number_or_none(row, 10)?.map(VersionId::new),
                 if_present: flag(row, 11)?,
             },
             metadata: row.get(12)?,
@@ -95,7 +94,7 @@ impl Session {
     }
 
     /// The session as a command's reply shows it, with the `cluster_id` of its cluster and what the quota leaves for it.
-    pub(crate) fn reply(&self, cluster_id: ClusterId, size_max: u64, made: bool) -> log::UploadState {
+    pub(crate) fn reply(&self, cluster_id: ClusterId, size_max: Option<u64>, made: bool) -> log::UploadState {
         log::UploadState {
             upload_id: self.id.get(),
             state: u32::from(self.state.code()),
@@ -171,7 +170,7 @@ fn insert_row(connection: &Connection, session: &Session) -> rusqlite::Result<()
             sql(session.charged_to.get()),
             sql(session.reserved_bytes),
             session.condition.if_absent,
-            sql(session.condition.if_version.map_or(0, VersionId::get)),
+            session.condition.if_version.map(|version| sql(version.get())),
             session.condition.if_present,
             session.metadata,
             sql(session.opened.as_millis()),

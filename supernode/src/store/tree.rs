@@ -5,6 +5,8 @@
 
 use common::ids::{BucketId, DirectoryId, VersionId};
 use common::path::RemotePath;
+use prost::Message;
+use proto::names_log::v1 as log;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::bucket::Bucket;
@@ -126,7 +128,7 @@ pub(crate) fn make(
     Ok(current)
 }
 
-/// Makes one directory's row.
+/// Makes one directory's row, without metadata.
 pub(crate) fn insert(
     connection: &Connection,
     id: DirectoryId,
@@ -137,8 +139,8 @@ pub(crate) fn insert(
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO directories (directory_id, bucket_id, parent_id, name, created_wall_millis)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO directories (directory_id, bucket_id, parent_id, name, created_wall_millis, metadata)
+             VALUES (?1, ?2, ?3, ?4, ?5, x'')",
         )?
         .execute(params![
             sql(id.get()),
@@ -147,6 +149,19 @@ pub(crate) fn insert(
             name,
             sql(wall_millis)
         ])?;
+    Ok(())
+}
+
+/// Replaces what is kept with a directory.
+pub(crate) fn set_metadata(
+    connection: &Connection,
+    directory: DirectoryId,
+    metadata: Vec<log::Metadata>,
+) -> rusqlite::Result<()> {
+    let metadata = log::MetadataList { entries: metadata };
+    connection
+        .prepare_cached("UPDATE directories SET metadata = ?2 WHERE directory_id = ?1")?
+        .execute(params![sql(directory.get()), metadata.encode_to_vec()])?;
     Ok(())
 }
 

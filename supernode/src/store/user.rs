@@ -6,7 +6,7 @@ use proto::names_log::v1 as log;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::apply::Stop;
-use super::number::{flag, number, sql};
+use super::number::{flag, number, number_or_none, sql};
 use crate::core::permission::Caller;
 use crate::core::quota::Quota;
 use crate::core::refusal::Refusal;
@@ -26,8 +26,8 @@ pub(crate) struct User {
     pub(crate) enabled: bool,
     /// Tokens of other generations are refused.
     pub(crate) token_generation: u64,
-    /// 0: no limit.
-    pub(crate) quota_bytes: u64,
+    /// `None`: no limit.
+    pub(crate) quota_bytes: Option<u64>,
     /// Kept in their buckets, the trash included.
     pub(crate) used_bytes: u64,
     /// Reserved by open uploads into their buckets.
@@ -67,7 +67,7 @@ impl User {
             admin: flag(row, 3)?,
             enabled: flag(row, 4)?,
             token_generation: number(row, 5)?,
-            quota_bytes: number(row, 6)?,
+            quota_bytes: number_or_none(row, 6)?,
             used_bytes: number(row, 7)?,
             reserved_bytes: number(row, 8)?,
             uploads_open: number(row, 9)?,

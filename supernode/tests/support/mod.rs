@@ -261,7 +261,7 @@ impl Client {
             name: name.to_owned(),
             password: format!("password of {name}"),
             role: names::UserRole::User.into(),
-            quota_bytes: 0,
+            quota_bytes: None,
         };
         self.create_user(request).await.unwrap();
         self.login(name, &format!("password of {name}")).await
@@ -273,7 +273,7 @@ impl Client {
             idempotency_key: self.random.bytes::<16>().to_vec().into(),
             key_born_millis: hello.names_time_millis,
             path: path.to_owned(),
-            size_hint: 100,
+            size_hint: Some(100),
             ..names::OpenUploadRequest::default()
         }
     }
@@ -286,7 +286,8 @@ impl Client {
                 path: path.to_owned(),
                 recursive,
                 page_token,
-                limit: 2,
+                limit: Some(2),
+                directories: false,
                 prefix: String::new(),
             };
             let page = self.list(request).await.unwrap();
@@ -340,7 +341,7 @@ impl Client {
             path: path.to_owned(),
             recursive,
             permanent,
-            if_version: 0,
+            if_version: None,
         };
         self.delete(request).await
     }
@@ -348,8 +349,8 @@ impl Client {
 
 pub fn hello() -> names::HelloRequest {
     names::HelloRequest {
-        protocol_version_min: 1,
-        protocol_version_max: 1,
+        protocol_version_min: proto::PROTOCOL_VERSION_MIN,
+        protocol_version_max: proto::PROTOCOL_VERSION,
         agent: "test".to_owned(),
     }
 }
@@ -383,7 +384,7 @@ impl Cluster {
                 cluster_id: vec![number; 16].into(),
                 name: name.to_owned(),
                 generation: 1,
-                leader_node_id: 2,
+                leader_node_id: Some(2),
                 nodes: vec![node(1), node(2), node(3)],
                 load: Some(names::Load {
                     capacity_bytes: 1 << 40,

@@ -21,7 +21,7 @@ pub(super) async fn abandon(
     let upload = UploadId::new(request.upload_id);
     let command = log::AbandonUploads {
         upload_ids: vec![upload.get()],
-        silent_since_millis: 0,
+        silent_since_millis: None,
     };
     let command = log::command::Command::AbandonUploads(command);
     let reply = cluster.commit(leadership.epoch, command).await?;

@@ -34,8 +34,12 @@ pub(super) async fn get_manifest(
         )
     })?;
     let limit = match request.limit {
-        0 => PAGE_CHUNKS,
-        limit => limit.min(PAGE_CHUNKS),
+        None => PAGE_CHUNKS,
+        Some(0) => {
+            let message = "a page of a manifest has at least one chunk";
+            return Err(RpcError::new(Kind::Invalid, "E_LIMIT", message));
+        }
+        Some(limit) => limit.min(PAGE_CHUNKS),
     };
     let directory = cluster.directory().await?;
     let mut at = request.first_index;

@@ -225,11 +225,7 @@ async fn reply(
             .collect(),
         nodes: endpoints(cluster, &directory),
         next_in_millis: cluster.config.timings.heartbeat_period.as_millis(),
-        names_time_millis: if names_keys.is_empty() {
-            0
-        } else {
-            names_time.as_millis()
-        },
+        names_time_millis: (!names_keys.is_empty()).then(|| names_time.as_millis()),
         names_keys: names_keys
             .iter()
             .map(|key| VerifyingKey {

@@ -72,6 +72,9 @@ fn check(request: &wire::PlanChunksRequest) -> Result<(), RpcError> {
         if chunk.avoid_nodes.len() > AVOID_NODES_MAX {
             return invalid(format!("at most {AVOID_NODES_MAX} nodes can be avoided"));
         }
+        if chunk.length_hint == Some(0) {
+            return invalid(format!("chunk {} would be empty; no chunk is", chunk.index));
+        }
     }
     Ok(())
 }
@@ -196,8 +199,8 @@ impl<'a> Planner<'a> {
             Durability::Reduced => Copies::TwoOrOne,
         };
         let length = match chunk.length_hint {
-            0 => self.open.chunk_bytes,
-            hint => hint.min(self.open.chunk_bytes),
+            None => self.open.chunk_bytes,
+            Some(hint) => hint.min(self.open.chunk_bytes),
         };
         let avoid: Vec<NodeId> = chunk.avoid_nodes.iter().copied().map(NodeId::new).collect();
         let random = &self.cluster.random;

@@ -220,7 +220,7 @@ fn judge(
         size: request.size,
         digest: request.digest.clone(),
         modified_wall_millis,
-        chunk_bytes: if unrecorded { terms.chunk_bytes } else { 0 },
+        chunk_bytes: unrecorded.then_some(terms.chunk_bytes),
         chunks: receipts
             .iter()
             .zip(&copies)

@@ -51,11 +51,11 @@ pub(crate) async fn of(cluster: &Cluster, leadership: &Leadership) -> Result<wir
         name: cluster.config.cluster.clone(),
         generation: GENERATION,
         term: group.term,
-        leader_node_id: cluster.node_id().get(),
+        leader_node_id: Some(cluster.node_id().get()),
         nodes: nodes(cluster, &directory, &said),
         load: Some(total(&directory, &said)),
         durability: Some(durability_of_new(cluster, &directory)),
-        report_age_millis: 0,
+        report_age_millis: Some(0),
         chunks: counted.chunks,
         under_replicated_chunks,
         uploads_open: counted.uploads_open,
@@ -123,9 +123,9 @@ fn nodes(cluster: &Cluster, directory: &Directory, said: &BTreeMap<NodeId, Said>
             }),
             state: node_state(row.state).into(),
             load: said.get(&row.node).map(|said| load(said.load)),
-            heartbeat_age_millis: said.get(&row.node).map_or(u64::MAX, |said| {
-                u64::try_from(now.since(said.at).as_millis()).unwrap_or(u64::MAX)
-            }),
+            heartbeat_age_millis: said
+                .get(&row.node)
+                .map(|said| u64::try_from(now.since(said.at).as_millis()).unwrap_or(u64::MAX)),
         })
         .collect()
 }

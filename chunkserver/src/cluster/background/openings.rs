@@ -48,7 +48,7 @@ async fn record(
         upload_id: upload.get(),
         chunk_bytes: open.chunk_bytes,
         open_max: cluster.config.limits.uploads_open_max,
-        upload_number: open.number.get(),
+        upload_number: Some(open.number.get()),
     });
     match cluster.commit(leadership.epoch, command).await? {
         Reply::Opened(Opened::Open(row)) => {

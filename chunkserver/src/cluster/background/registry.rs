@@ -155,7 +155,7 @@ async fn abort(cluster: &Cluster, leadership: &Leadership, aborted: Vec<u64>) ->
     }
     let command = log::AbandonUploads {
         upload_ids: open.iter().map(|upload| upload.get()).collect(),
-        silent_since_millis: 0,
+        silent_since_millis: None,
     };
     cluster
         .commit(leadership.epoch, C::AbandonUploads(command))

@@ -64,7 +64,7 @@ async fn abandon(cluster: &Cluster, leadership: &Leadership) -> Result<(), RpcEr
     }
     let command = AbandonUploads {
         upload_ids: silent.iter().map(|upload| upload.get()).collect(),
-        silent_since_millis: since,
+        silent_since_millis: Some(since),
     };
     let reply = cluster
         .commit(leadership.epoch, C::AbandonUploads(command))

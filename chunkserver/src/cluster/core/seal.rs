@@ -22,8 +22,8 @@ pub struct Terms<'a> {
     pub version: VersionId,
     /// Length of every chunk but the last.
     pub chunk_bytes: u64,
-    /// The most bytes that were reserved; 0 means no limit.
-    pub size_max: u64,
+    /// The most bytes that the quota leaves; `None` means no limit.
+    pub size_max: Option<u64>,
     /// Copies that every chunk needs on live nodes.
     pub copies_min: usize,
     /// Keys that nodes sign receipts with.
@@ -197,11 +197,8 @@ fn check_content(terms: &Terms<'_>, claim: &Claim<'_>) -> Result<(), Refusal> {
             claimed: claim.size,
         });
     }
-    if terms.size_max != 0 && size > terms.size_max {
-        return Err(Refusal::OverReservation {
-            size,
-            size_max: terms.size_max,
-        });
+    if let Some(size_max) = terms.size_max.filter(|most| size > *most) {
+        return Err(Refusal::OverReservation { size, size_max });
     }
     check_digest(claim)
 }

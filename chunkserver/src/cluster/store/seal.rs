@@ -62,10 +62,10 @@ fn find(transaction: &Transaction<'_>, command: &wire::Seal) -> rusqlite::Result
             Upload::Sealed => Err(Sealed::Before),
             Upload::Abandoned => Err(Sealed::Abandoned),
         },
-        None if command.chunk_bytes != 0 && uploads::is_reserved(transaction, number)? => {
-            Ok(Found::New(command.chunk_bytes))
-        }
-        None => Err(Sealed::Unknown),
+        None => match command.chunk_bytes {
+            Some(chunk_bytes) if uploads::is_reserved(transaction, number)? => Ok(Found::New(chunk_bytes)),
+            Some(_) | None => Err(Sealed::Unknown),
+        },
     })
 }
 

@@ -137,10 +137,9 @@ pub(super) fn open(
         return Ok(Opened::TooMany);
     }
     Counter::UploadsOpen.next(transaction)?;
-    let given = UploadNumber::new(command.upload_number);
-    let number = match is_reserved(transaction, given)? {
-        true => given,
-        false => next_number(transaction)?,
+    let number = match command.upload_number.map(UploadNumber::new) {
+        Some(given) if is_reserved(transaction, given)? => given,
+        Some(_) | None => next_number(transaction)?,
     };
     insert(transaction, at, number, upload, Upload::Open, command.chunk_bytes).map(Opened::Open)
 }
@@ -215,9 +214,7 @@ pub(super) fn abandon(
     at: Moment,
     command: &wire::AbandonUploads,
 ) -> rusqlite::Result<Vec<(UploadId, Upload)>> {
-    let silent_since = Some(command.silent_since_millis)
-        .filter(|millis| *millis != 0)
-        .map(ClusterTime::from_millis);
+    let silent_since = command.silent_since_millis.map(ClusterTime::from_millis);
     let mut states = Vec::with_capacity(command.upload_ids.len());
     for upload in command.upload_ids.iter().copied().map(UploadId::new) {
         let state = match find(transaction, upload)? {

@@ -255,7 +255,7 @@ async fn tickets_are_for_what_they_say() {
             ticket,
             version: 1,
             first_index: 0,
-            limit: 0,
+            limit: None,
         };
         let refused = member.files.clone().get_manifest(request).await.unwrap_err();
         assert_eq!(code(refused).0, Kind::Denied);

@@ -105,7 +105,7 @@ impl Names {
             upload_id: upload,
             cluster_id: cluster.bytes().to_vec().into(),
             chunk_bytes,
-            size_max: 0,
+            size_max: None,
             path_hint: "/a/b".to_owned(),
         }))
     }

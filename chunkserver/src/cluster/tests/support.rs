@@ -282,7 +282,7 @@ impl Member {
             ticket: self.names.read_ticket(self.cluster_id(), version),
             version,
             first_index: 0,
-            limit: 0,
+            limit: None,
         };
         self.files
             .clone()

@@ -217,7 +217,7 @@ fn manifest(
     let version = found.ok_or_else(|| not_found("the version"))?;
     let mut chunks = Vec::new();
     // Small pages, so that tests cross their borders.
-    let limit = asked.limit.clamp(1, 3) as usize;
+    let limit = asked.limit.unwrap_or(3).clamp(1, 3) as usize;
     for receipt in version
         .receipts
         .iter()

@@ -123,7 +123,7 @@ impl Names for Supernode {
                 leader: at == state.names_leader,
             };
             Ok(HelloReply {
-                protocol_version: 1,
+                protocol_version: proto::PROTOCOL_VERSION,
                 names_group_id: vec![9; 16].into(),
                 names_time_millis: 5_000 + me as u64,
                 supernodes: state.supernodes.iter().enumerate().map(endpoint).collect(),
@@ -315,7 +315,7 @@ impl Names for Supernode {
                 .files
                 .get(&asked.path)
                 .ok_or_else(|| not_found(&asked.path))?;
-            if asked.if_version != 0 && asked.if_version != file.version {
+            if asked.if_version.is_some_and(|wanted| wanted != file.version) {
                 return Err(RpcError::new(
                     Kind::Conflict,
                     "E_CONFLICT",
@@ -333,7 +333,7 @@ impl Names for Supernode {
         let status = |state: &mut State, _| {
             Ok(StatusReply {
                 names: Some(GroupStatus {
-                    leader_node_id: state.names_leader as u64 + 1,
+                    leader_node_id: Some(state.names_leader as u64 + 1),
                     ..GroupStatus::default()
                 }),
                 files: state.files.len() as u64,

@@ -231,7 +231,7 @@ impl State {
         let condition = upload.condition;
         let holds = !(condition.if_absent && current.is_some()
             || condition.if_present && current.is_none()
-            || condition.if_version != 0 && current != Some(condition.if_version));
+            || condition.if_version.is_some() && current != condition.if_version);
         let row = self.uploads.get_mut(&id).unwrap();
         if row.repeatable && self.sessions_lost > 0 {
             self.sessions_lost -= 1;

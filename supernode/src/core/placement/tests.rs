@@ -16,6 +16,7 @@ fn idle(id: usize) -> Candidate<usize> {
         capacity_bytes: 1000 * GIB,
         free_bytes: 800 * GIB,
         on_the_way_bytes: 0,
+        booked_bytes: 0,
     }
 }
 
@@ -24,9 +25,10 @@ fn assign(clusters: &mut [Candidate<usize>], count: usize, size: u64, seed: u64)
     let random = Random::seeded(seed);
     let mut counts = vec![0; clusters.len()];
     for _ in 0..count {
-        let chosen = choose(clusters, size, POLICY, &random).unwrap();
+        let chosen = choose(clusters, Some(size), POLICY, &random).unwrap();
         counts[chosen] += 1;
-        clusters[chosen].on_the_way_bytes += counted(size);
+        clusters[chosen].on_the_way_bytes += counted(Some(size));
+        clusters[chosen].booked_bytes += size;
     }
     counts
 }
@@ -67,23 +69,23 @@ fn who_is_not_well_or_full_is_left_out() {
     all[2].accepts_files = false;
     all[3].free_bytes = 100 * GIB;
     for _ in 0..100 {
-        assert_eq!(choose(&all, GIB, POLICY, &random), Ok(4));
+        assert_eq!(choose(&all, Some(GIB), POLICY, &random), Ok(4));
     }
     // 800 GiB free, 100 kept back by the high-water mark, two copies.
-    assert_eq!(choose(&all, 349 * GIB, POLICY, &random), Ok(4));
-    let too_large = choose(&all, 351 * GIB, POLICY, &random).unwrap_err();
+    assert_eq!(choose(&all, Some(349 * GIB), POLICY, &random), Ok(4));
+    let too_large = choose(&all, Some(351 * GIB), POLICY, &random).unwrap_err();
     assert_eq!((too_large.kind(), too_large.code()), (Kind::Full, "E_NO_SPACE"));
-    let none_well = choose(&all[..3], 1, POLICY, &random).unwrap_err();
+    let none_well = choose(&all[..3], Some(1), POLICY, &random).unwrap_err();
     assert_eq!(
         (none_well.kind(), none_well.code()),
         (Kind::Retry, "E_NO_CLUSTER")
     );
-    assert!(choose::<usize>(&[], 1, POLICY, &random).is_err());
+    assert!(choose::<usize>(&[], Some(1), POLICY, &random).is_err());
 }
 
 #[test]
 fn a_single_cluster_is_chosen() {
-    assert_eq!(choose(&[idle(0)], 0, POLICY, &Random::seeded(3)), Ok(0));
+    assert_eq!(choose(&[idle(0)], None, POLICY, &Random::seeded(3)), Ok(0));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::store::{tree, user};
 pub(super) fn apply(at: At<'_>, command: &log::CreateUser) -> Result<log::UserMade, Stop> {
     if command.bootstrap {
         if an_administrator_exists(at)? {
-            return Ok(log::UserMade { user_id: 0 });
+            return Ok(log::UserMade { user_id: None });
         }
     } else {
         let caller = user::caller(at.tables, command.caller)?;
@@ -45,7 +45,7 @@ pub(super) fn apply(at: At<'_>, command: &log::CreateUser) -> Result<log::UserMa
             name,
             command.password_hash,
             command.admin,
-            sql(command.quota_bytes),
+            command.quota_bytes.map(sql),
             sql(command.wall_millis),
         ])?;
     let bucket = Bucket {
@@ -63,7 +63,9 @@ pub(super) fn apply(at: At<'_>, command: &log::CreateUser) -> Result<log::UserMa
         name,
         command.wall_millis,
     )?;
-    Ok(log::UserMade { user_id: id.get() })
+    Ok(log::UserMade {
+        user_id: Some(id.get()),
+    })
 }
 
 fn an_administrator_exists(at: At<'_>) -> rusqlite::Result<bool> {

@@ -31,7 +31,9 @@ pub(super) fn apply(at: At<'_>, command: &log::Delete) -> Result<log::Done, Stop
         )
         .hint("delete what is in it")
         .into()),
-        Spot::Directory(_) if command.if_version != 0 => Err(Refusal::is_a_directory(path.as_str()).into()),
+        Spot::Directory(_) if command.if_version.is_some() => {
+            Err(Refusal::is_a_directory(path.as_str()).into())
+        }
         Spot::Directory(id) => self::directory(at, command, &bucket, &path, id, stay),
     }
 }
@@ -45,7 +47,7 @@ fn file(
     stay: Stay,
 ) -> Result<log::Done, Stop> {
     let condition = Condition {
-        if_version: (command.if_version != 0).then(|| VersionId::new(command.if_version)),
+        if_version: command.if_version.map(VersionId::new),
         ..Condition::default()
     };
     judge_condition(path.as_str(), condition, Some(version))?;

@@ -107,7 +107,7 @@ impl Bench {
             idempotency_key: u128::from(self.keys).to_be_bytes().to_vec().into(),
             key_born_millis: self.now,
             path: path.to_owned(),
-            size_hint: 100,
+            size_hint: Some(100),
             condition: None,
             metadata: Vec::new(),
             cluster_id: ALPHA.to_vec().into(),
@@ -209,6 +209,7 @@ impl Bench {
             caller: Some(self.caller(user)),
             path: path.to_owned(),
             wall_millis: self.now,
+            metadata: Vec::new(),
         };
         self.code(Command::MakeDirectory(command))
     }
@@ -230,7 +231,7 @@ impl Bench {
             caller: Some(self.caller(user)),
             path: path.to_owned(),
             recursive,
-            if_version: 0,
+            if_version: None,
             trash_keep_millis: KEEP_MILLIS,
         };
         self.code(Command::Delete(command))
@@ -302,7 +303,7 @@ pub(crate) fn user_command(
         name: name.to_owned(),
         password_hash: "hash".to_owned(),
         admin,
-        quota_bytes: 0,
+        quota_bytes: None,
         wall_millis: 7,
         bootstrap,
     }

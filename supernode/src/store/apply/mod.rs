@@ -133,7 +133,7 @@ fn dispatch(at: At<'_>, body: Command) -> Result<Reply, Stop> {
         Command::ReserveUploads(command) => Reply::Reserved(opening::reserve(at, &command)?),
         Command::RecordUploads(command) => Reply::Done(opening::record(at, &command)?),
         Command::Forget(command) => Reply::Worked(forget::apply(at, &command)?),
-        Command::MakeDirectory(command) => Reply::Done(make_directory::apply(at, &command)?),
+        Command::MakeDirectory(command) => Reply::Done(make_directory::apply(at, command)?),
         Command::Rename(command) => Reply::Done(rename::apply(at, &command)?),
         Command::Delete(command) => Reply::Done(delete::apply(at, &command)?),
         Command::ExpireTrash(command) => Reply::Worked(expire_trash::apply(at, &command)?),

@@ -33,7 +33,7 @@ pub(super) fn apply(at: At<'_>, command: log::OpenUpload) -> Result<log::UploadS
     let id = UploadId::new(Counter::Upload.next(at.tables)?);
     let session = Session {
         charged_to: owner.id,
-        reserved_bytes: command.size_hint,
+        reserved_bytes: reservation(&command),
         ..new_session(
             at,
             id,
@@ -81,12 +81,15 @@ pub(super) fn new_session(
     }
 }
 
-/// What applying `command` would answer for a key of which nothing is known: what the quota leaves, 0 for no limit;
+/// Bytes that a quota leaves; `None` for no limit.
+pub(crate) type Room = Option<u64>;
+
+/// What applying `command` would answer for a key of which nothing is known: what the quota leaves;
 /// `None` where a session is known.
 ///
 /// # Errors
 /// What the command would be refused for.
-pub(crate) fn foresee(at: At<'_>, command: &log::OpenUpload) -> Result<Option<u64>, Stop> {
+pub(crate) fn foresee(at: At<'_>, command: &log::OpenUpload) -> Result<Option<Room>, Stop> {
     let caller = user::caller(at.tables, command.caller)?;
     if session::by_key(at.tables, caller.id, key(&command.idempotency_key)?)?.is_some() {
         return Ok(None);
@@ -114,8 +117,9 @@ fn judge_opening(at: At<'_>, caller: &User, command: &log::OpenUpload) -> Result
         .hint("finish or abort some of them")
         .into());
     }
-    if command.size_hint > VERSION_BYTES_MAX {
-        return Err(Refusal::too_large(command.size_hint).into());
+    let size_bytes = reservation(command);
+    if size_bytes > VERSION_BYTES_MAX {
+        return Err(Refusal::too_large(size_bytes).into());
     }
     let condition = condition(command.condition.unwrap_or_default());
     if condition.contradicts_itself() {
@@ -130,7 +134,7 @@ fn judge_opening(at: At<'_>, caller: &User, command: &log::OpenUpload) -> Result
         path: path.as_str(),
         target: tree::look(at.tables, &bucket, &path)?.target(),
         condition,
-        size_bytes: command.size_hint,
+        size_bytes,
         quota: owner.quota(0),
     };
     judge(&case)?;
@@ -140,7 +144,7 @@ fn judge_opening(at: At<'_>, caller: &User, command: &log::OpenUpload) -> Result
 fn condition(asked: log::Condition) -> Condition {
     Condition {
         if_absent: asked.if_absent,
-        if_version: (asked.if_version != 0).then(|| VersionId::new(asked.if_version)),
+        if_version: asked.if_version.map(VersionId::new),
         if_present: asked.if_present,
     }
 }
@@ -171,13 +175,17 @@ fn again(at: At<'_>, found: &Session, path: &str) -> Result<log::UploadState, St
 pub(super) fn reply(at: At<'_>, session: &Session) -> Result<log::UploadState, Stop> {
     let cluster = cluster::by_number(at.tables, session.cluster)?;
     let owner = user::by_id(at.tables, session.charged_to)?;
-    let room = owner.map_or(0, |owner| size_max(&owner, session.reserved_bytes));
+    let room = owner.map_or(Some(0), |owner| size_max(&owner, session.reserved_bytes));
     let id = cluster.map_or_else(|| ClusterId::new([0; 16]), |cluster| cluster.id);
     Ok(session.reply(id, room, false))
 }
 
-/// What the quota leaves for an upload that has reserved `own_reservation`; 0 for no limit.
-fn size_max(owner: &User, own_reservation: u64) -> u64 {
-    // A full quota still admits an empty file, and 0 means no limit: so the least limit is one byte.
-    owner.quota(own_reservation).room().map_or(0, |room| room.max(1))
+/// What the quota leaves for an upload that has reserved `own_reservation`.
+fn size_max(owner: &User, own_reservation: u64) -> Room {
+    owner.quota(own_reservation).room()
+}
+
+/// What an upload reserves: what its client expects, and nothing where that is not known.
+pub(super) fn reservation(upload: &log::OpenUpload) -> u64 {
+    upload.size_hint.unwrap_or(0)
 }

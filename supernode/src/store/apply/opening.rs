@@ -64,7 +64,7 @@ pub(super) fn record(at: At<'_>, command: &log::RecordUploads) -> Result<log::Do
         let id = UploadId::new(opening.upload_id);
         match find(at, id, Some(opening))? {
             Found::Unrecorded(session) => {
-                let reserved_bytes = opening.upload.as_ref().map_or(0, |upload| upload.size_hint);
+                let reserved_bytes = opening.upload.as_ref().map_or(0, open_upload::reservation);
                 let session = Session {
                     reserved_bytes,
                     charged_to: owner(at, &session)?,

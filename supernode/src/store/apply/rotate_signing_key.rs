@@ -15,9 +15,9 @@ pub(super) fn apply(at: At<'_>, command: log::RotateSigningKey) -> Result<log::K
     if command.seed.len() != SEED_BYTES {
         return Err(Refusal::invalid("E_SEED", "a signing key's seed has 32 bytes").into());
     }
-    let current = key::all(at.tables)?.first().map_or(0, |seed| seed.id.get());
+    let current = key::all(at.tables)?.first().map(|seed| seed.id.get());
     if current != command.replaces {
-        return Ok(log::KeyMade { key_id: 0 });
+        return Ok(log::KeyMade { key_id: None });
     }
     let seed = Seed {
         id: KeyId::new(Counter::SigningKey.next(at.tables)?),
@@ -26,6 +26,6 @@ pub(super) fn apply(at: At<'_>, command: log::RotateSigningKey) -> Result<log::K
     };
     key::rotate(at.tables, &seed)?;
     Ok(log::KeyMade {
-        key_id: seed.id.get(),
+        key_id: Some(seed.id.get()),
     })
 }

@@ -2,15 +2,15 @@
 
 use common::ids::{Digest, DirectoryId, VersionId};
 use common::path::RemotePath;
-use prost::Message;
 use proto::names_log::v1 as log;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::core::permission::Caller;
 use crate::core::refusal::Refusal;
 use crate::store::apply::Stop;
-use crate::store::bucket::{self, Bucket};
-use crate::store::number::{number, sql};
+use crate::store::bucket;
+use crate::store::number::{decode, number, sql};
+use crate::store::schema::ROOT;
 use crate::store::tree::{self, Spot};
 
 /// What kind of thing an entry is.
@@ -35,6 +35,8 @@ pub(crate) struct Entry {
     pub(crate) owner: String,
     /// Modified, or created where it is no file. For people.
     pub(crate) modified_wall_millis: u64,
+    /// What is kept with a directory; a file's is its version's.
+    pub(crate) metadata: Vec<log::Metadata>,
     /// Files only.
     pub(crate) file: Option<File>,
 }
@@ -68,15 +70,12 @@ pub(super) const FILE_JOINS: &str =
 impl File {
     /// Reads [`FILE_COLUMNS`] from column `first` on.
     pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
-        let metadata: Vec<u8> = row.get(first + 4)?;
         Ok(Self {
             version: VersionId::new(number(row, first)?),
             size_bytes: number(row, first + 1)?,
             digest: Digest::new(row.get(first + 2)?),
             modified_wall_millis: number(row, first + 3)?,
-            metadata: log::MetadataList::decode(metadata.as_slice())
-                .unwrap_or_default()
-                .entries,
+            metadata: metadata(row, first + 4)?,
             owner: row.get(first + 5)?,
             cluster: row.get(first + 6)?,
         })
@@ -89,7 +88,8 @@ const ENTRY_BYTES: usize = 128;
 impl Entry {
     /// About how many bytes the entry has on the wire.
     pub(super) fn weight_bytes(&self) -> usize {
-        let metadata = self.file.iter().flat_map(|file| &file.metadata);
+        let of_file = self.file.iter().flat_map(|file| &file.metadata);
+        let metadata = self.metadata.iter().chain(of_file);
         let texts: usize = metadata.map(|one| one.key.len() + one.value.len()).sum();
         ENTRY_BYTES + self.path.len() + texts
     }
@@ -101,6 +101,7 @@ impl Entry {
             path,
             owner: file.owner.clone(),
             modified_wall_millis: file.modified_wall_millis,
+            metadata: Vec::new(),
             file: Some(file),
         }
     }
@@ -112,6 +113,7 @@ impl Entry {
             path: "/".to_owned(),
             owner: String::new(),
             modified_wall_millis: 0,
+            metadata: Vec::new(),
             file: None,
         }
     }
@@ -141,34 +143,44 @@ pub(crate) fn stat(connection: &Connection, caller: Caller, path: &RemotePath) -
             let file = file_of_version(connection, version)?.ok_or_else(|| Refusal::no_path(path))?;
             Ok(Entry::of_file(path.as_str().to_owned(), file))
         }
-        Spot::Directory(id) => directory(connection, &bucket, path, id),
+        Spot::Directory(id) => {
+            let entry = directory(connection, path.as_str().to_owned(), id)?;
+            Ok(entry.ok_or_else(|| Refusal::no_path(path))?)
+        }
         Spot::Nothing { .. } | Spot::BelowFile(_) => Err(Refusal::no_path(path).into()),
     }
 }
 
-fn directory(
+/// The entry of the directory or bucket `id`, which is at `path`.
+pub(super) fn directory(
     connection: &Connection,
-    bucket: &Bucket,
-    path: &RemotePath,
+    path: String,
     id: DirectoryId,
-) -> Result<Entry, Stop> {
-    let (created, owner) = connection
+) -> rusqlite::Result<Option<Entry>> {
+    connection
         .prepare_cached(
-            "SELECT d.created_wall_millis, u.name FROM directories d, users u
-             WHERE d.directory_id = ?1 AND u.user_id = ?2",
+            "SELECT d.parent_id, d.created_wall_millis, d.metadata, u.name FROM directories d
+             JOIN buckets b ON b.bucket_id = d.bucket_id JOIN users u ON u.user_id = b.owner
+             WHERE d.directory_id = ?1",
         )?
-        .query_row(params![sql(id.get()), sql(bucket.owner.get())], |row| {
-            Ok((number(row, 0)?, row.get(1)?))
-        })?;
-    Ok(Entry {
-        kind: if id == bucket.directory {
-            Kind::Bucket
-        } else {
-            Kind::Directory
-        },
-        path: path.as_str().to_owned(),
-        owner,
-        modified_wall_millis: created,
-        file: None,
-    })
+        .query_row([sql(id.get())], |row| {
+            let kind = match number(row, 0)? {
+                ROOT => Kind::Bucket,
+                _ => Kind::Directory,
+            };
+            Ok(Entry {
+                kind,
+                path,
+                owner: row.get(3)?,
+                modified_wall_millis: number(row, 1)?,
+                metadata: metadata(row, 2)?,
+                file: None,
+            })
+        })
+        .optional()
+}
+
+/// The metadata in column `at`.
+pub(super) fn metadata(row: &Row<'_>, at: usize) -> rusqlite::Result<Vec<log::Metadata>> {
+    Ok(decode::<log::MetadataList>(row, at)?.entries)
 }

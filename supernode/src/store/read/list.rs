@@ -4,7 +4,7 @@ use common::ids::{DirectoryId, UserId};
 use common::path::RemotePath;
 use rusqlite::{Connection, params};
 
-use super::entry::{Entry, FILE_COLUMNS, FILE_JOINS, File, Kind};
+use super::entry::{self, Entry, FILE_COLUMNS, FILE_JOINS, File, Kind};
 use super::walk::{Bound, Start, Step, Walk};
 use crate::core::page;
 use crate::core::permission::Caller;
@@ -22,6 +22,8 @@ pub(crate) struct Listing<'a> {
     pub(crate) path: &'a RemotePath,
     /// Only what begins with this.
     pub(crate) prefix: &'a str,
+    /// Everything below: directories as well.
+    pub(crate) directories: bool,
     /// Where the page before ended.
     pub(crate) position: Option<&'a str>,
     /// Entries of a page.
@@ -72,14 +74,21 @@ pub(super) fn start(connection: &Connection, caller: Caller, path: &RemotePath) 
     }
 }
 
-/// All files below the path, in order of their whole paths.
+/// All files (and, where asked for, directories) below the path, in order of their whole paths.
 pub(crate) fn recursive(connection: &Connection, caller: Caller, asked: &Listing<'_>) -> Result<Page, Stop> {
     let start = start(connection, caller, asked.path)?;
     let mut walk = Walk::new(connection, start, asked.prefix, asked.position, asked.rows_max)?;
+    if asked.directories {
+        walk = walk.with_directories();
+    }
     let mut page = Page::default();
     while page.has_room(asked.limit) {
         match walk.step()? {
             Step::File(below, file) => page.push(Entry::of_file(join(asked.path, &below), *file)),
+            Step::Directory(below, id) => {
+                let entry = entry::directory(connection, join(asked.path, &below), id)?;
+                entry.into_iter().for_each(|entry| page.push(entry));
+            }
             Step::Paused => break,
             Step::End => return Ok(page),
         }
@@ -154,7 +163,7 @@ fn directories(
     let bound = Bound::new(asked.prefix, asked.position);
     connection
         .prepare_cached(&format!(
-            "SELECT d.name, d.created_wall_millis, u.name FROM directories d
+            "SELECT d.name, d.created_wall_millis, u.name, d.metadata FROM directories d
              JOIN buckets b ON b.bucket_id = d.bucket_id JOIN users u ON u.user_id = b.owner
              WHERE d.parent_id = ?1 AND d.name {} ?2 ORDER BY d.name LIMIT ?3",
             bound.operator()
@@ -179,7 +188,7 @@ fn buckets(
     };
     connection
         .prepare_cached(&format!(
-            "SELECT b.name, d.created_wall_millis, u.name FROM buckets b
+            "SELECT b.name, d.created_wall_millis, u.name, d.metadata FROM buckets b
              JOIN directories d ON d.directory_id = b.directory_id JOIN users u ON u.user_id = b.owner
              WHERE {filter} AND b.name {} ?2 ORDER BY b.name LIMIT ?3",
             bound.operator()
@@ -197,6 +206,7 @@ fn place(row: &rusqlite::Row<'_>, above: &RemotePath, kind: Kind) -> rusqlite::R
         path: join(above, &name),
         owner: row.get(2)?,
         modified_wall_millis: number(row, 1)?,
+        metadata: entry::metadata(row, 3)?,
         file: None,
     };
     Ok((name, entry))

@@ -20,11 +20,11 @@ pub(crate) struct Query<'a> {
     /// What the name or path must match.
     pub(crate) pattern: &'a Pattern,
     /// Least size in bytes.
-    pub(crate) size_min: u64,
-    /// Largest size in bytes; 0 for no limit.
-    pub(crate) size_max: u64,
-    /// Modified then or later; 0 for no limit.
-    pub(crate) newer_wall_millis: u64,
+    pub(crate) size_min: Option<u64>,
+    /// Largest size in bytes.
+    pub(crate) size_max: Option<u64>,
+    /// Modified then or later.
+    pub(crate) newer_wall_millis: Option<u64>,
     /// Where the page before ended.
     pub(crate) position: Option<&'a str>,
     /// Entries of a page.
@@ -36,9 +36,11 @@ pub(crate) struct Query<'a> {
 impl Query<'_> {
     fn wants(&self, path: &str, file: &File) -> bool {
         self.pattern.matches(path)
-            && file.size_bytes >= self.size_min
-            && (self.size_max == 0 || file.size_bytes <= self.size_max)
-            && file.modified_wall_millis >= self.newer_wall_millis
+            && self.size_min.is_none_or(|least| file.size_bytes >= least)
+            && self.size_max.is_none_or(|most| file.size_bytes <= most)
+            && self
+                .newer_wall_millis
+                .is_none_or(|since| file.modified_wall_millis >= since)
     }
 }
 
@@ -52,7 +54,7 @@ pub(crate) fn search(connection: &Connection, caller: Caller, query: &Query<'_>)
             Step::File(below, file) if query.wants(&below, &file) => {
                 page.push(Entry::of_file(join(query.path, &below), *file));
             }
-            Step::File(..) => {}
+            Step::File(..) | Step::Directory(..) => {}
             Step::Paused => break,
             Step::End => return Ok(page),
         }

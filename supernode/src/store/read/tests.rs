@@ -3,6 +3,8 @@
 use common::ids::{UploadId, VersionId};
 use common::path::RemotePath;
 use common::time::ClusterTime;
+use proto::names_log::v1 as log;
+use proto::names_log::v1::command::Body as Command;
 use std::time::Duration;
 
 use super::entry::{Kind, stat};
@@ -44,6 +46,7 @@ fn list_all(bench: &Bench, user: &str, at: &str, prefix: &str, lister: Lister, l
             position: position.as_deref(),
             limit,
             rows_max: 500,
+            directories: false,
         };
         let page = lister(&bench.tables, bench.as_caller(user), &asked).unwrap();
         assert!(page.entries.len() <= limit);
@@ -144,6 +147,7 @@ fn heavy_pages_end_early() {
             position: None,
             limit: 1000,
             rows_max: 5000,
+            directories: false,
         };
         let page = lister(&bench.tables, bench.as_caller("ada"), &asked).unwrap();
         assert!(page.entries.len() < 300 && !page.token.is_empty());
@@ -161,6 +165,7 @@ fn a_page_goes_on_whatever_changed_in_between() {
         position,
         limit: 4,
         rows_max: 500,
+        directories: false,
     };
     let first = recursive(&bench.tables, bench.as_caller("ada"), &asked(None)).unwrap();
     assert_eq!(first.entries.last().unwrap().path, "/ada/ab-c");
@@ -171,6 +176,89 @@ fn a_page_goes_on_whatever_changed_in_between() {
     let second = recursive(&bench.tables, bench.as_caller("ada"), &asked(position.as_deref())).unwrap();
     let paths: Vec<_> = second.entries.iter().map(|entry| entry.path.as_str()).collect();
     assert_eq!(paths, ["/ada/ab/1", "/ada/ab/2", "/ada/ab/3-after", "/ada/b/x/y"]);
+}
+
+#[test]
+fn directories_are_listed_before_what_is_in_them_also_where_that_is_nothing() {
+    let mut bench = Bench::new();
+    for name in ["a", "b/1", "b-c"] {
+        bench.put("ada", &format!("/ada/{name}"));
+    }
+    for name in ["b/empty/deep", "z"] {
+        bench.make_directory("ada", &format!("/ada/{name}"));
+    }
+    let with_directories: Lister = |tables, caller, asked| {
+        let asked = Listing {
+            directories: true,
+            ..asked.clone()
+        };
+        recursive(tables, caller, &asked)
+    };
+    let all = [
+        "/ada/a",
+        "/ada/b-c",
+        "/ada/b",
+        "/ada/b/1",
+        "/ada/b/empty",
+        "/ada/b/empty/deep",
+        "/ada/z",
+    ];
+    for limit in [1, 2, 1000] {
+        assert_eq!(list_all(&bench, "ada", "/ada", "", with_directories, limit), all);
+        assert_eq!(
+            list_all(&bench, "ada", "/ada/b", "", with_directories, limit),
+            all[3..6]
+        );
+        assert_eq!(
+            list_all(&bench, "ada", "/", "", with_directories, limit),
+            [&["/ada"][..], &all].concat()
+        );
+    }
+}
+
+#[test]
+fn directories_keep_metadata() {
+    let mut bench = Bench::new();
+    let mut make = |path: &str, metadata: &[(&str, &str)]| {
+        let one = |(key, value): &(&str, &str)| log::Metadata {
+            key: (*key).to_owned(),
+            value: (*value).to_owned(),
+        };
+        let command = log::MakeDirectory {
+            caller: Some(bench.caller("ada")),
+            path: path.to_owned(),
+            wall_millis: 7,
+            metadata: metadata.iter().map(one).collect(),
+        };
+        assert_eq!(bench.code(Command::MakeDirectory(command)), "ok");
+    };
+    make("/ada/d/e", &[("dbfs.modified-nanos", "1")]);
+    make("/ada/d/e", &[("dbfs.modified-nanos", "2")]);
+    make("/ada/d/e", &[]);
+    let kept = |at: &str| {
+        let entry = stat(&bench.tables, bench.as_caller("ada"), &path(at)).unwrap();
+        entry
+            .metadata
+            .into_iter()
+            .map(|one| one.value)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(kept("/ada/d/e"), ["2"]);
+    assert!(kept("/ada/d").is_empty() && kept("/ada").is_empty());
+    bench.rename("ada", "/ada/d/e", "/ada/f", false);
+    let at = path("/ada");
+    let asked = Listing {
+        path: &at,
+        prefix: "f",
+        position: None,
+        limit: 10,
+        rows_max: 500,
+        directories: true,
+    };
+    for lister in [flat as Lister, recursive] {
+        let page = lister(&bench.tables, bench.as_caller("ada"), &asked).unwrap();
+        assert_eq!(page.entries.first().unwrap().metadata.first().unwrap().value, "2");
+    }
 }
 
 #[test]
@@ -192,6 +280,7 @@ fn only_visible_buckets_are_listed_searched_or_guessed() {
         position: Some("bob/"),
         limit: 10,
         rows_max: 500,
+        directories: false,
     };
     let page = recursive(&bench.tables, bench.as_caller("ada"), &forged).unwrap();
     assert!(page.entries.is_empty());
@@ -216,9 +305,9 @@ fn search_all(bench: &Bench, user: &str, at: &str, pattern: &str, rows_max: u32)
         let query = Query {
             path: &at,
             pattern: &pattern,
-            size_min: 0,
-            size_max: 0,
-            newer_wall_millis: 0,
+            size_min: None,
+            size_max: None,
+            newer_wall_millis: None,
             position: position.as_deref(),
             limit: 2,
             rows_max,
@@ -299,9 +388,12 @@ fn searches_know_size_and_time() {
             .map(|entry| entry.path)
             .collect::<Vec<_>>()
     };
-    assert_eq!(found(11, 0, 0), ["/ada/large"]);
-    assert_eq!(found(0, 10, 0), ["/ada/small"]);
-    assert_eq!(found(0, 0, 1_500), ["/ada/large"]);
+    assert_eq!(found(Some(11), None, None), ["/ada/large"]);
+    assert_eq!(found(None, Some(10), None), ["/ada/small"]);
+    assert_eq!(found(None, None, Some(1_500)), ["/ada/large"]);
+    // Zero is a size like any other.
+    assert!(found(Some(0), Some(0), None).is_empty());
+    assert_eq!(found(Some(0), None, Some(0)), ["/ada/large", "/ada/small"]);
 }
 
 #[test]
@@ -447,7 +539,7 @@ fn the_trash_shows_the_newest_first_and_only_to_its_owner() {
         );
         assert_eq!(paths(&bench, "ada", "/ada/b", limit), ["/ada/b/d", "/ada/b/c"]);
     }
-    assert_eq!(shown(&bench, "bob", "/", 10), [("/bob/x".to_owned(), 100)]);
+    assert_eq!(shown(&bench, "bob", "/", 10), [("/bob/x".to_owned(), Some(100))]);
     assert_eq!(paths(&bench, "root", "/", 10).len(), 4);
     // What is due is no longer offered.
     bench.now += KEEP_MILLIS - 2_000;

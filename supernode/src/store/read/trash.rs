@@ -29,7 +29,7 @@ pub(crate) struct Shown {
     /// The row.
     pub(crate) item: Item,
     /// Files only.
-    pub(crate) size_bytes: u64,
+    pub(crate) size_bytes: Option<u64>,
 }
 
 /// A page, and the number behind which the next one begins (`None`: there is none).
@@ -84,8 +84,8 @@ fn of_all(connection: &Connection, caller: Caller, asked: &Asked<'_>) -> rusqlit
 
 fn show(connection: &Connection, item: Item) -> rusqlite::Result<Shown> {
     let size_bytes = match item.kept {
-        Kept::Version(id) => version::by_id(connection, id)?.map_or(0, |version| version.size_bytes),
-        Kept::Directory(_) => 0,
+        Kept::Version(id) => version::by_id(connection, id)?.map(|version| version.size_bytes),
+        Kept::Directory(_) => None,
     };
     Ok(Shown { item, size_bytes })
 }

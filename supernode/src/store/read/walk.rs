@@ -34,6 +34,8 @@ pub(crate) enum Start {
 pub(crate) enum Step {
     /// A file, by its path below where the walk began.
     File(String, Box<File>),
+    /// A directory, before what is in it: only where these are asked for.
+    Directory(String, DirectoryId),
     /// As many rows as were allowed have been read: go on from [`Walk::position`].
     Paused,
     /// There is nothing more.
@@ -49,6 +51,7 @@ pub(crate) struct Walk<'c> {
     position: String,
     /// Whether the position has changed: a walk does not pause before, so that pages always come to an end.
     moved: bool,
+    directories: bool,
 }
 
 /// One directory on the way down.
@@ -115,9 +118,16 @@ impl<'c> Walk<'c> {
             rows_left: rows_max,
             position: from.text().to_owned(),
             moved: false,
+            directories: false,
         };
         walk.descend(start, &from)?;
         Ok(walk)
+    }
+
+    /// The same walk, which hands out directories as well.
+    pub(crate) fn with_directories(mut self) -> Self {
+        self.directories = true;
+        self
     }
 
     /// The last path that this walk has dealt with.
@@ -203,9 +213,12 @@ impl<'c> Walk<'c> {
         match found {
             Found::File(_, file) => inside.then(|| Step::File(path, Box::new(file))),
             Found::Directory(_, id) => {
+                let shown = self.directories && inside;
+                let step = shown.then(|| Step::Directory(path.trim_end_matches('/').to_owned(), id));
+                self.rows_left = self.rows_left.saturating_sub(u32::from(shown));
                 self.frames
                     .push(Frame::new(Start::Directory(id), path, Bound::From(String::new())));
-                None
+                step
             }
         }
     }

@@ -14,7 +14,7 @@ struct Case {
     receipts: Vec<Receipt>,
     size: u64,
     digest: Digest,
-    size_max: u64,
+    size_max: Option<u64>,
     copies_min: usize,
 }
 
@@ -64,7 +64,7 @@ impl Case {
             receipts,
             size: size as u64,
             digest: Digest::new(*blake3::hash(&file).as_bytes()),
-            size_max: 0,
+            size_max: None,
             copies_min: 2,
         }
     }
@@ -163,10 +163,16 @@ fn digest_and_reservation_are_kept() {
     case.digest = Digest::new([0; 32]);
     assert_eq!(case.judge(), Err(Refusal::Digest));
     let mut case = Case::new(5000);
-    case.size_max = 4999;
+    case.size_max = Some(4999);
     assert!(matches!(case.judge(), Err(Refusal::OverReservation { .. })));
-    case.size_max = 5000;
+    case.size_max = Some(5000);
     assert!(case.judge().is_ok());
+    // A full quota leaves nothing, which is not the same as no limit.
+    case.size_max = Some(0);
+    assert!(matches!(case.judge(), Err(Refusal::OverReservation { .. })));
+    let mut empty = Case::new(0);
+    empty.size_max = Some(0);
+    assert!(empty.judge().is_ok());
 }
 
 #[test]

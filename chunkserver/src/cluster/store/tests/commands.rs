@@ -34,13 +34,13 @@ fn sealed_and_abandoned_exclude_each_other() {
     let mut log = Log::with_nodes(2);
     assert_eq!(log.sealed(1, &[1]), Reply::Sealed(Sealed::Now));
     let expected = vec![(UploadId::new(1), Upload::Sealed)];
-    assert_eq!(log.apply(abandon(&[1], 0)), Reply::Abandoned(expected));
+    assert_eq!(log.apply(abandon(&[1], None)), Reply::Abandoned(expected));
     assert_eq!(log.version_state(1), Some(Version::Sealed));
 
     let number = log.open(2);
     let expected = vec![(UploadId::new(2), Upload::Abandoned)];
-    assert_eq!(log.apply(abandon(&[2], 0)), Reply::Abandoned(expected.clone()));
-    assert_eq!(log.apply(abandon(&[2], 0)), Reply::Abandoned(expected));
+    assert_eq!(log.apply(abandon(&[2], None)), Reply::Abandoned(expected.clone()));
+    assert_eq!(log.apply(abandon(&[2], None)), Reply::Abandoned(expected));
     let late = log.apply(seal(2, number, vec![chunk(5, &[1, 2])]));
     assert_eq!(late, Reply::Sealed(Sealed::Abandoned));
     assert_eq!(log.version_state(2), None);
@@ -51,7 +51,7 @@ fn sealed_and_abandoned_exclude_each_other() {
 #[test]
 fn an_upload_unknown_here_is_abandoned_all_the_same() {
     let mut log = Log::new();
-    log.apply(abandon(&[5], 0));
+    log.apply(abandon(&[5], None));
     assert!(matches!(log.apply(open(5, 10)), Reply::Opened(Opened::Ended(_))));
     let unreported = uploads::abandons_unreported(&log.connection, 10).unwrap();
     assert_eq!(unreported, [UploadId::new(5)]);
@@ -77,7 +77,10 @@ fn silence_is_judged_when_the_command_is_applied() {
     // Upload 1 is heard between the plan and its application.
     log.apply(C::TouchUploads(wire::TouchUploads { upload_ids: vec![1] }));
     let expected = vec![(UploadId::new(1), Upload::Open), (UploadId::new(2), Upload::Open)];
-    assert_eq!(log.apply(abandon(&[1, 2], 4_000)), Reply::Abandoned(expected));
+    assert_eq!(
+        log.apply(abandon(&[1, 2], Some(4_000))),
+        Reply::Abandoned(expected)
+    );
 }
 
 #[test]
@@ -122,7 +125,7 @@ fn a_seal_records_an_upload_that_only_its_leader_knew() {
             unreachable!("a seal");
         };
         C::Seal(wire::Seal {
-            chunk_bytes: 8192,
+            chunk_bytes: Some(8192),
             ..seal
         })
     };
@@ -141,7 +144,7 @@ fn a_seal_records_an_upload_that_only_its_leader_knew() {
     let plain = seal(8, UploadNumber::new(4), vec![chunk(2, &[1, 2])]);
     assert_eq!(log.apply(plain), Reply::Sealed(Sealed::Unknown));
     // Abandoned meanwhile, under a number of its own.
-    log.apply(abandon(&[9], 0));
+    log.apply(abandon(&[9], None));
     assert_eq!(log.apply(new(9, 5, 3)), Reply::Sealed(Sealed::Abandoned));
     assert_eq!(log.open(10).get(), 12);
     assert_eq!(uploads::highest(&log.connection).unwrap(), UploadId::new(10));
@@ -156,7 +159,7 @@ fn an_upload_that_lasts_keeps_its_number() {
             upload_id: upload,
             chunk_bytes: 4096,
             open_max: 100,
-            upload_number: number,
+            upload_number: Some(number),
         })
     };
     let mut number_of = |upload, number| match log.apply(lasting(upload, number)) {
@@ -450,7 +453,7 @@ fn keys_rotate_and_the_oldest_go() {
 fn the_past_is_forgotten_once_the_names_layer_knows() {
     let mut log = Log::with_nodes(2);
     log.open(1);
-    log.apply(abandon(&[1], 0));
+    log.apply(abandon(&[1], None));
     log.sealed(2, &[]);
     log.outcome(2, false);
     assert_eq!(log.mark(2, 10).versions_gone, 1);

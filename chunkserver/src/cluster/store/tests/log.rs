@@ -171,7 +171,7 @@ pub(super) fn open(upload: u64, open_max: u64) -> C {
         upload_id: upload,
         chunk_bytes: 4096,
         open_max,
-        upload_number: 0,
+        upload_number: None,
     })
 }
 
@@ -206,11 +206,11 @@ pub(super) fn seal(upload: u64, number: UploadNumber, chunks: Vec<wire::SealedCh
         digest: vec![1; 32].into(),
         modified_wall_millis: 77,
         chunks,
-        chunk_bytes: 0,
+        chunk_bytes: None,
     })
 }
 
-pub(super) fn abandon(uploads: &[u64], silent_since_millis: u64) -> C {
+pub(super) fn abandon(uploads: &[u64], silent_since_millis: Option<u64>) -> C {
     C::AbandonUploads(wire::AbandonUploads {
         upload_ids: uploads.to_vec(),
         silent_since_millis,

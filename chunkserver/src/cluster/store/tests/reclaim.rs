@@ -69,7 +69,7 @@ fn carry_out(log: &mut Log, released: &mut u64, step: Step) {
             log.release(&[(*released, version)]);
         }
         Step::Abandon(upload) => {
-            log.apply(abandon(&[upload], 0));
+            log.apply(abandon(&[upload], None));
         }
         Step::Mark(version) => {
             log.mark(version, 2);
@@ -139,7 +139,7 @@ proptest! {
             log.outcome(upload, false);
             released += 1;
             log.release(&[(released, upload)]);
-            log.apply(abandon(&[upload], 0));
+            log.apply(abandon(&[upload], None));
         }
         for _ in 0..8 {
             for version in 1..=UPLOADS {

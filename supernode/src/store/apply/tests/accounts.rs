@@ -49,7 +49,7 @@ fn users_are_made_by_administrators_once() {
 fn the_first_administrator_is_made_once() {
     let mut bench = Bench::new();
     let again = bench.run(Command::CreateUser(user_command("other", true, true, None)));
-    assert_eq!(again, Ok(Reply::UserMade(log::UserMade { user_id: 0 })));
+    assert_eq!(again, Ok(Reply::UserMade(log::UserMade { user_id: None })));
     assert!(user::by_name(&bench.tables, "other").unwrap().is_none());
 }
 
@@ -104,7 +104,7 @@ fn a_request_with_a_key_is_applied_once() {
             caller: Some(bench.caller("ada")),
             path: "/ada/x".to_owned(),
             recursive: false,
-            if_version: 0,
+            if_version: None,
             trash_keep_millis: 1,
         })),
     };
@@ -142,14 +142,14 @@ fn keys_rotate_one_at_a_time() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(rotate(1, 0), 1);
+    assert_eq!(rotate(1, None), Some(1));
     assert_eq!(
-        rotate(2, 0),
-        0,
+        rotate(2, None),
+        None,
         "two leaders in a row: the second finds the key of the first"
     );
-    assert_eq!(rotate(2, 1), 2);
-    assert_eq!(rotate(3, 2), 3);
+    assert_eq!(rotate(2, Some(1)), Some(2));
+    assert_eq!(rotate(3, Some(2)), Some(3));
     let kept: Vec<u64> = key::all(&bench.tables)
         .unwrap()
         .iter()

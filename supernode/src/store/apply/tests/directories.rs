@@ -106,7 +106,7 @@ fn deletions_name_what_they_meant() {
     let mut bench = Bench::new();
     let old = bench.put("ada", "/ada/x");
     bench.put("ada", "/ada/x");
-    let command = |bench: &Bench, path: &str, version: u64| {
+    let command = |bench: &Bench, path: &str, version: Option<u64>| {
         Command::Delete(log::Delete {
             caller: Some(bench.caller("ada")),
             path: path.to_owned(),
@@ -115,19 +115,21 @@ fn deletions_name_what_they_meant() {
             trash_keep_millis: 0,
         })
     };
-    let of_old = command(&bench, "/ada/x", old.get());
+    let of_old = command(&bench, "/ada/x", Some(old.get()));
     assert_eq!(bench.code(of_old), "E_VERSION");
     bench.make_directory("ada", "/ada/d");
-    let of_directory = command(&bench, "/ada/d", 1);
+    let of_directory = command(&bench, "/ada/d", Some(1));
     assert_eq!(bench.code(of_directory), "E_IS_A_DIRECTORY");
-    let of_bucket = command(&bench, "/ada", 0);
+    let of_bucket = command(&bench, "/ada", None);
     assert_eq!(bench.code(of_bucket), "E_BUCKET");
     for path in ["/ada/none", "/ada/x/y", "/bob", "/bob/x", "/none", "/"] {
-        let nothing = command(&bench, path, 0);
+        let nothing = command(&bench, path, None);
         assert_eq!(bench.code(nothing), "E_NOT_FOUND", "{path}");
     }
     // Permanent: due at once.
-    let now = command(&bench, "/ada/x", 0);
+    let of_none = command(&bench, "/ada/x", Some(0));
+    assert_eq!(bench.code(of_none), "E_VERSION", "no version is version 0");
+    let now = command(&bench, "/ada/x", None);
     assert_eq!(bench.code(now), "ok");
     assert_eq!(bench.expire(10).0, 1);
     assert_eq!(bench.delete("ada", "/ada/d", false), "ok");

@@ -173,6 +173,7 @@ fn pages(bench: &Bench, path: &str, deep: bool, limit: usize) -> Vec<(String, u6
             position: position.as_deref(),
             limit,
             rows_max: 1000,
+            directories: false,
         };
         let page = if deep {
             recursive(&bench.tables, caller, &asked)

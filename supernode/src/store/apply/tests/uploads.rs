@@ -114,7 +114,7 @@ fn conditions_are_judged_when_publish_is_applied() {
     let with = |bench: &mut Bench, version: VersionId| {
         let mut opening = bench.opening("ada", "/ada/x");
         opening.condition = Some(log::Condition {
-            if_version: version.get(),
+            if_version: Some(version.get()),
             ..log::Condition::default()
         });
         opening
@@ -368,7 +368,7 @@ fn a_user_has_a_bounded_number_of_open_uploads() {
     one_more.open_per_user_max = 3;
     assert_eq!(bench.code(Command::OpenUpload(one_more)), "E_TOO_MANY_UPLOADS");
     let mut huge = bench.opening("ada", "/ada/x");
-    huge.size_hint = u64::MAX;
+    huge.size_hint = Some(u64::MAX);
     assert_eq!(bench.code(Command::OpenUpload(huge)), "E_TOO_LARGE");
 }
 
