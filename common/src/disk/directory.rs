@@ -17,7 +17,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use super::buffer::AlignedBuf;
-use super::{Disk, Driver, DriverFile, OpenMode, PAGE_BYTES, Pending, Space, raw, sync_directory};
+use super::{Disk, Driver, DriverFile, OpenMode, PAGE_BYTES, Pending, Space, raw};
 use crate::units::ByteCount;
 
 /// Operations of one disk that may wait for a thread; more are refused as busy (P10).
@@ -92,7 +92,7 @@ impl Driver for Directory {
         let lock = self.lock.lock().clone();
         let workers = Arc::clone(&self.workers);
         self.workers.run(move || {
-            let lock = lock.ok_or_else(|| io::Error::other("the disk was closed"))?;
+            let lock = lock.ok_or_else(closed)?;
             let (file, direct) = open_file(&path?, mode, direct_io)?;
             let opened = Opened {
                 file,
@@ -122,24 +122,33 @@ impl Driver for Directory {
 
     fn remove(&self, name: &str) -> Pending<io::Result<()>> {
         let path = self.at(name);
-        let directory = self.path.clone();
+        let lock = self.lock.lock().clone();
         self.workers.run(move || {
-            std::fs::remove_file(path?)?;
-            sync_directory(&directory)
+            lock.ok_or_else(closed)?;
+            std::fs::remove_file(path?)
         })
     }
 
+    #[allow(clippy::disallowed_methods, reason = "the fsync follows in `Disk::rename`")]
     fn rename(&self, from: &str, to: &str) -> Pending<io::Result<()>> {
         let paths = self.at(from).and_then(|from| Ok((from, self.at(to)?)));
+        let lock = self.lock.lock().clone();
         self.workers.run(move || {
+            lock.ok_or_else(closed)?;
             let (from, to) = paths?;
-            super::rename_durably(&from, &to)
+            std::fs::rename(from, to)
         })
     }
 
+    /// Through the descriptor that holds the lock: opening another may fail for want of descriptors.
+    #[allow(clippy::disallowed_methods, reason = "this is the fsync module")]
     fn sync_directory(&self) -> Pending<io::Result<()>> {
-        let directory = self.path.clone();
-        self.workers.run(move || sync_directory(&directory))
+        let lock = self.lock.lock().clone();
+        self.workers.run(move || match lock {
+            Some(directory) => directory.sync_all(),
+            // Not begun, as if the queue were full: it says nothing about the disk.
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        })
     }
 
     fn space(&self) -> Pending<io::Result<Space>> {
@@ -156,6 +165,10 @@ impl Driver for Directory {
     fn close(&self) {
         self.lock.lock().take();
     }
+}
+
+fn closed() -> io::Error {
+    io::Error::other("the disk was closed")
 }
 
 /// Opens `path`; the flag says whether around the page cache.

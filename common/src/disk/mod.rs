@@ -5,18 +5,18 @@
 //! reads and writes, preallocation, holes, and explicit durability. It has two drivers: [`directory`] (a real one)
 //! and [`simulated`] (one in memory that loses, tears and damages on demand).
 //!
-//! Invariant (P11): after a failed fsync or a failed write the disk is poisoned for the life of the process: the
-//! kernel may have dropped the dirty pages, so that a second fsync would succeed and prove nothing. The same goes for
-//! any other change that fails because of the medium (an I/O error, a file system that turned read-only). Every later
-//! change is refused with [`Error::Poisoned`]; reads are still answered.
+//! Invariant (P11): after a failed fsync the disk is poisoned for the life of the process: every later change is
+//! refused with [`Error::Poisoned`]. After another change that failed because of the medium it is stopped, and every
+//! later change refused with [`Error::Stopped`], until [`Disk::probe`] succeeds. Want of descriptors, memory or space
+//! refuses what met it and nothing else. Reads are always answered. See [`health`].
 //!
 //! **The contract**, which both drivers keep:
 //! - An operation begins when its method is called, not when its future is first polled, and runs to its end even if
 //!   the future is dropped. Operations that are in flight together may take effect in any order.
 //! - What a write changed is durable after a sync of the same file that was called when the write had answered. Until
 //!   then a power cut may keep any part of it, in units of [`SECTOR_BYTES`].
-//! - A file that was created is there after a power cut once [`Disk::sync_directory`] has answered; a rename and a
-//!   removal include that.
+//! - A file that was created is there after a power cut once [`Disk::sync_directory`] has answered; [`Disk::rename`]
+//!   and [`Disk::remove`] include that.
 //! - Offsets are multiples of [`PAGE_BYTES`]; so is the length of every part of a write. Parts whose memory does not
 //!   begin at a page boundary are written as well, at the price of a copy.
 //! - Space that was allocated or punched reads as zeros. Allocation does not change a file's length.
@@ -25,6 +25,7 @@
 
 pub mod buffer;
 pub mod directory;
+pub mod health;
 mod raw;
 pub mod simulated;
 
@@ -36,11 +37,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use crate::error::Kind;
 use crate::units::ByteCount;
 use buffer::AlignedBuf;
+use health::{Health, Standing};
 
 /// The unit of positions, lengths and memory alignment: 4 KiB.
 pub const PAGE_BYTES: usize = 4096;
@@ -81,11 +82,11 @@ pub trait Driver: Send + Sync {
     fn open(&self, name: &str, mode: OpenMode) -> Pending<io::Result<Arc<dyn DriverFile>>>;
     /// The names of all files, in any order.
     fn list(&self) -> Pending<io::Result<Vec<String>>>;
-    /// Removes a file durably.
+    /// Removes a file; durable once the directory is synced.
     fn remove(&self, name: &str) -> Pending<io::Result<()>>;
-    /// Renames a file durably, over an existing one if there is one.
+    /// Renames a file, over an existing one if there is one; durable once the directory is synced.
     fn rename(&self, from: &str, to: &str) -> Pending<io::Result<()>>;
-    /// Makes created files durable as entries.
+    /// Makes creations, removals and renames durable. Needs no new descriptor.
     fn sync_directory(&self) -> Pending<io::Result<()>>;
     /// Room on the file system.
     fn space(&self) -> Pending<io::Result<Space>>;
@@ -114,7 +115,15 @@ pub trait DriverFile: Send + Sync {
 /// A disk did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An earlier fsync or write failed; nothing is written to this disk until the process is started again.
+    /// The medium refused a change; nothing is written to this disk until a probe succeeds.
+    #[error("{disk} is not written to at present, because {reason}; it is tried again from time to time")]
+    Stopped {
+        /// Which disk.
+        disk: String,
+        /// What failed first.
+        reason: String,
+    },
+    /// An earlier fsync failed; nothing is written to this disk until the process is started again.
     #[error("{disk} is not written to any more, because {reason}; check the disk, then restart this node")]
     Poisoned {
         /// Which disk.
@@ -142,6 +151,19 @@ pub enum Error {
         /// Which disk.
         disk: String,
     },
+    /// No descriptors or no memory, or interrupted: passes by itself.
+    #[error("cannot {operation} {name} on {disk} at present")]
+    Exhausted {
+        /// Which disk.
+        disk: String,
+        /// The verb.
+        operation: &'static str,
+        /// The file's name.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Anything else the operating system reports.
     #[error("cannot {operation} {name} on {disk}")]
     Io {
@@ -161,13 +183,26 @@ impl Error {
     /// What a caller can do.
     pub const fn kind(&self) -> Kind {
         match self {
-            Error::Poisoned { .. } | Error::Io { .. } => Kind::Retry,
+            Error::Stopped { .. } | Error::Poisoned { .. } | Error::Exhausted { .. } | Error::Io { .. } => {
+                Kind::Retry
+            }
             Error::Full { .. } => Kind::Full,
             Error::NotFound { .. } => Kind::NotFound,
             Error::Busy { .. } => Kind::Busy,
         }
     }
+
+    /// Whether bytes cannot be read because the medium does not give them: no want of memory, descriptors or access.
+    pub fn is_of_medium(&self) -> bool {
+        match self {
+            Error::Io { source, .. } => health::is_of_medium(source),
+            _ => false,
+        }
+    }
 }
+
+/// The file which a probe writes.
+const PROBE: &str = "probe.new";
 
 /// A cloneable handle to one data directory.
 #[derive(Clone)]
@@ -179,10 +214,7 @@ pub struct Disk {
 impl Disk {
     /// A disk that `driver` carries.
     pub fn new(driver: Arc<dyn Driver>) -> Self {
-        let health = Arc::new(Health {
-            disk: driver.describe(),
-            poisoned: Mutex::default(),
-        });
+        let health = Arc::new(Health::new(driver.describe()));
         Self { driver, health }
     }
 
@@ -191,14 +223,58 @@ impl Disk {
         &self.health.disk
     }
 
-    /// Why the disk is not written to any more, if so.
-    pub fn poisoned(&self) -> Option<String> {
-        self.health.poisoned.lock().clone()
+    /// How far the disk can be used.
+    pub fn standing(&self) -> Standing {
+        self.health.standing()
     }
 
-    /// Stops all writing to the disk, as after a failed fsync.
-    pub fn poison(&self, reason: &str) {
-        self.health.poison(reason);
+    /// Why the disk is not written to, if so.
+    pub fn stopped(&self) -> Option<String> {
+        match self.health.standing() {
+            Standing::Working | Standing::Strained(_) => None,
+            Standing::Stopped(reason) | Standing::Poisoned(reason) => Some(reason),
+        }
+    }
+
+    /// Writes, syncs, reads back and removes a file of its own. If all of it succeeds, a disk that is strained or
+    /// stopped works again.
+    ///
+    /// # Errors
+    /// What failed; [`Error::Poisoned`] at once if the disk is poisoned.
+    pub async fn probe(&self) -> Result<(), Error> {
+        if let Err(poisoned @ Error::Poisoned { .. }) = self.health.check() {
+            return Err(poisoned);
+        }
+        let probing = self.health.begin_probe();
+        let (driver, health) = (&self.driver, &self.health);
+        match driver.remove(PROBE).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(health.refused("remove", PROBE, error));
+            }
+            _ => {}
+        }
+        let file = driver.open(PROBE, OpenMode::Create).await;
+        let file = file.map_err(|error| health.refused("create", PROBE, error))?;
+        let page = AlignedBuf::copied_from(&[0x5a; PAGE_BYTES]);
+        let written = file.write(0, vec![page.freeze()]).await;
+        written.map_err(|error| health.unwritten(PROBE, error))?;
+        let synced = file.sync().await;
+        synced.map_err(|error| health.unsynced(PROBE, error))?;
+        drop(file);
+        let file = driver.open(PROBE, OpenMode::ReadDirect).await;
+        let file = file.map_err(|error| health.wrap("open", PROBE, error))?;
+        let read = file.read(0, PAGE_BYTES, AlignedBuf::unpooled(PAGE_BYTES)).await;
+        let read = read.map_err(|error| health.wrap("read", PROBE, error))?;
+        if read.as_slice() != [0x5a; PAGE_BYTES] {
+            let error = io::Error::from_raw_os_error(libc::EIO);
+            return Err(health.refused("read back", PROBE, error));
+        }
+        let removed = driver.remove(PROBE).await;
+        removed.map_err(|error| health.refused("remove", PROBE, error))?;
+        let synced = driver.sync_directory().await;
+        synced.map_err(|error| health.unsynced("the directory", error))?;
+        health.lift(probing);
+        Ok(())
     }
 
     /// Gives the disk up: no file is opened any more, and once those that are open are closed another process, or
@@ -210,7 +286,8 @@ impl Disk {
     /// Opens the file `name`.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Full`], [`Error::Poisoned`] for other modes than reading, [`Error::Io`].
+    /// [`Error::NotFound`], [`Error::Full`], [`Error::Exhausted`], [`Error::Stopped`] and [`Error::Poisoned`] for other
+    /// modes than reading, [`Error::Io`].
     pub async fn open(&self, name: &str, mode: OpenMode) -> Result<DiskFile, Error> {
         match mode {
             OpenMode::Create | OpenMode::Update => self.health.check()?,
@@ -219,7 +296,8 @@ impl Disk {
         let file = self.driver.open(name, mode).await;
         let file = file.map_err(|error| match mode {
             OpenMode::Create => self.health.refused("create", name, error),
-            OpenMode::Update | OpenMode::Read | OpenMode::ReadDirect => self.health.wrap("open", name, error),
+            OpenMode::Update => self.health.refused("open", name, error),
+            OpenMode::Read | OpenMode::ReadDirect => self.health.wrap("open", name, error),
         });
         Ok(DiskFile {
             file: file?,
@@ -242,31 +320,33 @@ impl Disk {
     /// Removes the file `name` durably. After an error it may or may not be there.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Poisoned`], [`Error::Io`].
+    /// [`Error::NotFound`], [`Error::Stopped`], [`Error::Poisoned`], [`Error::Exhausted`], [`Error::Io`].
     pub async fn remove(&self, name: &str) -> Result<(), Error> {
         self.health.check()?;
         let outcome = self.driver.remove(name).await;
-        outcome.map_err(|error| self.health.refused("remove", name, error))
+        outcome.map_err(|error| self.health.refused("remove", name, error))?;
+        self.sync_directory().await
     }
 
-    /// Renames `from` to `to` durably, replacing it. A failure poisons the disk.
+    /// Renames `from` to `to` durably, replacing it. After an error it may or may not have taken place.
     ///
     /// # Errors
-    /// [`Error::Poisoned`], [`Error::Io`].
+    /// [`Error::Stopped`], [`Error::Poisoned`], [`Error::Exhausted`], [`Error::Full`], [`Error::Io`].
     pub async fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
         self.health.check()?;
         let outcome = self.driver.rename(from, to).await;
-        outcome.map_err(|error| self.health.failed("rename", from, error))
+        outcome.map_err(|error| self.health.refused("rename", from, error))?;
+        self.sync_directory().await
     }
 
-    /// Makes created files durable as entries. A failure poisons the disk.
+    /// Makes creations, removals and renames durable. A failure poisons the disk.
     ///
     /// # Errors
-    /// [`Error::Poisoned`], [`Error::Io`].
+    /// [`Error::Stopped`], [`Error::Poisoned`], [`Error::Io`].
     pub async fn sync_directory(&self) -> Result<(), Error> {
         self.health.check()?;
         let outcome = self.driver.sync_directory().await;
-        outcome.map_err(|error| self.health.failed("fsync", "the directory", error))
+        outcome.map_err(|error| self.health.unsynced("the directory", error))
     }
 
     /// Room on the file system.
@@ -314,13 +394,22 @@ impl DiskFile {
         })
     }
 
-    /// Writes `parts` one behind the other at `offset`. A failure for want of space leaves the disk usable, any
-    /// other poisons it.
+    /// Writes `parts` one behind the other at `offset`. A failure for want of space or memory leaves the disk usable,
+    /// any other stops it.
     ///
     /// # Errors
-    /// [`Error::Full`], [`Error::Poisoned`], [`Error::Busy`], [`Error::Io`].
+    /// [`Error::Full`], [`Error::Stopped`], [`Error::Poisoned`], [`Error::Busy`], [`Error::Exhausted`], [`Error::Io`].
     pub fn write(&self, offset: u64, parts: Vec<Bytes>) -> Pending<Result<(), Error>> {
-        self.change("write", |file| file.write(offset, parts))
+        if let Err(stopped) = self.health.check() {
+            return Box::pin(async { Err(stopped) });
+        }
+        let this = self.clone();
+        let pending = self.file.write(offset, parts);
+        Box::pin(async move {
+            pending
+                .await
+                .map_err(|error| this.health.unwritten(&this.name, error))
+        })
     }
 
     /// Makes answered writes durable. A failure poisons the disk.
@@ -336,7 +425,7 @@ impl DiskFile {
         Box::pin(async move {
             let outcome = pending
                 .await
-                .map_err(|error| this.health.failed("fsync", &this.name, error));
+                .map_err(|error| this.health.unsynced(&this.name, error));
             // Another file's failure in the meantime casts doubt on this success too.
             outcome.and_then(|()| this.health.check())
         })
@@ -380,90 +469,11 @@ impl DiskFile {
         let length = self.file.length().await;
         length.map_err(|error| self.health.wrap("measure", &self.name, error))
     }
-
-    fn change(
-        &self,
-        operation: &'static str,
-        begin: impl FnOnce(&dyn DriverFile) -> Pending<io::Result<()>>,
-    ) -> Pending<Result<(), Error>> {
-        if let Err(poisoned) = self.health.check() {
-            return Box::pin(async { Err(poisoned) });
-        }
-        let this = self.clone();
-        let pending = begin(self.file.as_ref());
-        Box::pin(async move {
-            pending.await.map_err(|error| match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::WouldBlock => {
-                    this.health.wrap(operation, &this.name, error)
-                }
-                _ => this.health.failed(operation, &this.name, error),
-            })
-        })
-    }
 }
 
 impl std::fmt::Debug for DiskFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "DiskFile({} on {})", self.name, self.health.disk)
-    }
-}
-
-/// Whether a disk may be written to. Poison is for good.
-struct Health {
-    disk: String,
-    poisoned: Mutex<Option<String>>,
-}
-
-impl Health {
-    fn check(&self) -> Result<(), Error> {
-        match &*self.poisoned.lock() {
-            None => Ok(()),
-            Some(reason) => Err(Error::Poisoned {
-                disk: self.disk.clone(),
-                reason: reason.clone(),
-            }),
-        }
-    }
-
-    fn poison(&self, reason: &str) {
-        let mut poisoned = self.poisoned.lock();
-        if poisoned.is_none() {
-            tracing::error!(disk = %self.disk, reason, "the disk is not written to any more");
-            *poisoned = Some(reason.to_owned());
-        }
-    }
-
-    /// The error of an operation after which the disk cannot be trusted.
-    fn failed(&self, operation: &'static str, name: &str, source: io::Error) -> Error {
-        if source.kind() != io::ErrorKind::WouldBlock {
-            self.poison(&format!("it could not {operation} {name}: {source}"));
-        }
-        self.wrap(operation, name, source)
-    }
-
-    /// The error of another change: only the medium's own faults cast doubt on what comes after.
-    fn refused(&self, operation: &'static str, name: &str, source: io::Error) -> Error {
-        let faults = [libc::EIO, libc::EROFS, libc::ENODEV, libc::ENXIO, libc::EUCLEAN];
-        match source.raw_os_error() {
-            Some(code) if faults.contains(&code) => self.failed(operation, name, source),
-            _ => self.wrap(operation, name, source),
-        }
-    }
-
-    fn wrap(&self, operation: &'static str, name: &str, source: io::Error) -> Error {
-        let disk = self.disk.clone();
-        let name = name.to_owned();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full { disk },
-            io::ErrorKind::NotFound => Error::NotFound { disk, name },
-            io::ErrorKind::WouldBlock => Error::Busy { disk },
-            _ => Error::Io {
-                disk,
-                operation,
-                name,
-                source,
-            },
-        }
     }
 }
 

@@ -2,15 +2,18 @@
 //! tears, misdirects, delays and damages on demand. One seed, one run.
 //!
 //! The owner keeps a [`SimulatedDisk`] and hands out [`SimulatedDisk::disk`]. Every operation that changes the disk
-//! counts as one step; [`Faults`] names steps at which something goes wrong. After a power cut every operation fails
-//! until [`SimulatedDisk::restart`]; [`SimulatedDisk::end_process`] is the gentler end, which keeps what was written.
+//! counts as one step, and every operation at all as one call; [`Faults`] names steps and calls at which something goes
+//! wrong. After a power cut every operation fails until [`SimulatedDisk::restart`]; [`SimulatedDisk::end_process`] is the
+//! gentler end, which keeps what was written.
 //!
 //! Invariant: what a completed sync covered is never lost by a power cut; what no sync covered may be lost or kept,
-//! sector by sector; created files may be lost as entries until the directory is synced, the newest first.
+//! sector by sector; changes of entries may be undone until the directory is synced, the newest first. What a failed
+//! sync did not make durable is read from the cache, is not on the medium, and no later sync saves it.
 
 mod medium;
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +41,55 @@ pub struct Faults {
     pub misdirected_at: Vec<(u64, u64)>,
     /// These steps, if syncs, answer without making anything durable: hardware that lies.
     pub lying_syncs_at: Vec<u64>,
+    /// These calls, of whatever kind, fail with the error number and change nothing durable.
+    pub calls_failing: Vec<(Range<u64>, i32)>,
+    /// Nothing can be opened or listed: the process has no descriptor left.
+    pub no_descriptors: bool,
+    /// Pages that the medium does not give: the file's name and the page's offset.
+    pub unreadable: Vec<(String, u64)>,
     /// Every operation answers only after a random part of this; it has taken effect before.
     pub delay_max: Duration,
+}
+
+/// What the disk was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Call {
+    /// To open a file for reading.
+    Open,
+    /// To make a file.
+    Create,
+    /// To open a file for changes.
+    Update,
+    /// To list the files.
+    List,
+    /// To remove a file.
+    Remove,
+    /// To rename a file.
+    Rename,
+    /// To sync the directory.
+    SyncDirectory,
+    /// To say how much space there is.
+    Space,
+    /// To read.
+    Read,
+    /// To write.
+    Write,
+    /// To sync a file.
+    Sync,
+    /// To reserve space.
+    Allocate,
+    /// To punch a hole.
+    Punch,
+    /// To cut a file.
+    Cut,
+    /// To say how long a file is.
+    Length,
+}
+
+impl Call {
+    const fn needs_descriptor(self) -> bool {
+        matches!(self, Call::Open | Call::Create | Call::Update | Call::List)
+    }
 }
 
 /// A disk in memory; clones share it.
@@ -58,6 +108,8 @@ struct State {
     capacity: u64,
     faults: Faults,
     steps: u64,
+    /// All of them, in order.
+    calls: Vec<Call>,
     /// Handles of an earlier life answer errors.
     life: u64,
     powered: bool,
@@ -75,6 +127,7 @@ impl SimulatedDisk {
                 capacity: capacity.get(),
                 faults: Faults::default(),
                 steps: 0,
+                calls: Vec::new(),
                 life: 0,
                 powered: true,
             }),
@@ -98,6 +151,17 @@ impl SimulatedDisk {
     /// Steps so far.
     pub fn steps(&self) -> u64 {
         self.0.state.lock().steps
+    }
+
+    /// Calls so far.
+    pub fn calls(&self) -> u64 {
+        self.0.state.lock().calls.len() as u64
+    }
+
+    /// What was asked for with and behind the call `first`, which counts from 1.
+    pub fn calls_from(&self, first: u64) -> Vec<Call> {
+        let skip = usize::try_from(first.saturating_sub(1)).unwrap_or(usize::MAX);
+        self.0.state.lock().calls.iter().skip(skip).copied().collect()
     }
 
     /// Cuts the power now.
@@ -180,6 +244,21 @@ impl State {
         }
     }
 
+    /// Counts a call; an error if it is to fail.
+    fn call(&mut self, call: Call) -> io::Result<()> {
+        self.calls.push(call);
+        let number = self.calls.len() as u64;
+        let faults = &self.faults;
+        let named = faults.calls_failing.iter().find(|(calls, _)| calls.contains(&number));
+        match named {
+            Some((_, code)) => Err(io::Error::from_raw_os_error(*code)),
+            None if faults.no_descriptors && call.needs_descriptor() => {
+                Err(io::Error::from_raw_os_error(libc::EMFILE))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Counts a step; what is to happen to it.
     fn step(&mut self) -> Step {
         self.steps += 1;
@@ -211,12 +290,24 @@ impl Shared {
     /// Runs one operation now; its answer may be delayed.
     fn answer<T: Send + 'static>(
         self: &Arc<Self>,
+        life: u64,
+        call: Call,
         work: impl FnOnce(&mut State) -> io::Result<T>,
     ) -> Pending<io::Result<T>> {
         let (outcome, delay_max) = {
             let mut state = self.state.lock();
-            (work(&mut state), state.faults.delay_max)
+            let outcome = state.alive(life).and_then(|()| state.call(call));
+            let outcome = outcome.and_then(|()| work(&mut state));
+            (outcome, state.faults.delay_max)
         };
+        self.delayed(outcome, delay_max)
+    }
+
+    fn delayed<T: Send + 'static>(
+        self: &Arc<Self>,
+        outcome: io::Result<T>,
+        delay_max: Duration,
+    ) -> Pending<io::Result<T>> {
         let this = Arc::clone(self);
         Box::pin(async move {
             if !delay_max.is_zero() {
@@ -226,30 +317,40 @@ impl Shared {
         })
     }
 
-    /// Runs one changing operation: `work` takes effect unless the step is to fail; a power cut comes before it or
-    /// after it, at random.
+    /// Runs one changing operation: `work` takes effect unless the step is to fail, and `failed` if it is; a power cut
+    /// comes before it or after it, at random.
     fn change<T: Send + 'static>(
         self: &Arc<Self>,
         life: u64,
+        call: Call,
         work: impl FnOnce(&mut State, &Step) -> io::Result<T>,
+        failed: impl FnOnce(&mut State),
     ) -> Pending<io::Result<T>> {
-        let random = self.random.clone();
-        self.answer(move |state| {
-            state.alive(life)?;
+        let mut state = self.state.lock();
+        let outcome = state.alive(life).and_then(|()| {
+            let called = state.call(call);
             let step = state.step();
-            if step.error {
-                return Err(io::Error::from_raw_os_error(libc::EIO));
+            let called = match called {
+                Ok(()) if step.error => Err(io::Error::from_raw_os_error(libc::EIO)),
+                called => called,
+            };
+            if let Err(error) = called {
+                failed(&mut state);
+                return Err(error);
             }
             if !step.cut {
-                return work(state, &step);
+                return work(&mut state, &step);
             }
-            if random.below(2) == 0 {
+            if self.random.below(2) == 0 {
                 // Whether it took effect or not, nobody is told.
-                let _ = work(state, &step);
+                let _ = work(&mut state, &step);
             }
-            state.cut_power(&random);
+            state.cut_power(&self.random);
             Err(io::Error::other("the power was cut"))
-        })
+        });
+        let delay_max = state.faults.delay_max;
+        drop(state);
+        self.delayed(outcome, delay_max)
     }
 }
 
@@ -264,67 +365,73 @@ impl Driver for SimulatedDriver {
     }
 
     fn open(&self, name: &str, mode: OpenMode) -> Pending<io::Result<Arc<dyn DriverFile>>> {
+        let medium = mode == OpenMode::ReadDirect;
         let file = |id| {
             Arc::new(SimulatedFile {
                 shared: Arc::clone(&self.shared),
                 life: self.life,
                 id,
+                medium,
             }) as Arc<dyn DriverFile>
         };
-        match mode {
-            OpenMode::Create => self.shared.change(self.life, |state, _| {
-                if state.medium.find(name).is_some() {
-                    return Err(io::ErrorKind::AlreadyExists.into());
-                }
-                Ok(file(state.medium.create(name)))
-            }),
-            OpenMode::Read | OpenMode::ReadDirect | OpenMode::Update => self.shared.answer(|state| {
-                state.alive(self.life)?;
+        let existing = |call| {
+            self.shared.answer(self.life, call, |state| {
                 let id = state.medium.id(name).ok_or(io::ErrorKind::NotFound)?;
                 Ok(file(id))
-            }),
+            })
+        };
+        match mode {
+            OpenMode::Create => self.shared.change(
+                self.life,
+                Call::Create,
+                |state, _| {
+                    if state.medium.find(name).is_some() {
+                        return Err(io::ErrorKind::AlreadyExists.into());
+                    }
+                    Ok(file(state.medium.create(name)))
+                },
+                |_| {},
+            ),
+            OpenMode::Read | OpenMode::ReadDirect => existing(Call::Open),
+            OpenMode::Update => existing(Call::Update),
         }
     }
 
     fn list(&self) -> Pending<io::Result<Vec<String>>> {
-        self.shared.answer(|state| {
-            state.alive(self.life)?;
-            Ok(state.medium.names())
-        })
+        self.shared
+            .answer(self.life, Call::List, |state| Ok(state.medium.names()))
     }
 
     fn remove(&self, name: &str) -> Pending<io::Result<()>> {
-        self.shared.change(self.life, |state, _| {
-            if !state.medium.remove(name) {
-                return Err(io::ErrorKind::NotFound.into());
-            }
-            state.medium.settle_entries();
-            Ok(())
-        })
+        let remove = |state: &mut State, _: &Step| match state.medium.remove(name) {
+            true => Ok(()),
+            false => Err(io::ErrorKind::NotFound.into()),
+        };
+        self.shared.change(self.life, Call::Remove, remove, |_| {})
     }
 
     fn rename(&self, from: &str, to: &str) -> Pending<io::Result<()>> {
-        self.shared.change(self.life, |state, _| {
-            if !state.medium.rename(from, to) {
-                return Err(io::ErrorKind::NotFound.into());
-            }
-            state.medium.settle_entries();
-            Ok(())
-        })
+        let rename = |state: &mut State, _: &Step| match state.medium.rename(from, to) {
+            true => Ok(()),
+            false => Err(io::ErrorKind::NotFound.into()),
+        };
+        self.shared.change(self.life, Call::Rename, rename, |_| {})
     }
 
     fn sync_directory(&self) -> Pending<io::Result<()>> {
-        self.shared.change(self.life, |state, step| {
+        let settle = |state: &mut State, step: &Step| {
             if !step.lying {
                 state.medium.settle_entries();
             }
             Ok(())
-        })
+        };
+        let lose = |state: &mut State| state.medium.lose_entries();
+        self.shared
+            .change(self.life, Call::SyncDirectory, settle, lose)
     }
 
     fn space(&self) -> Pending<io::Result<Space>> {
-        self.shared.answer(|state| {
-            state.alive(self.life)?;
+        self.shared.answer(self.life, Call::Space, |state| {
             Ok(Space {
                 total: ByteCount::new(state.capacity),
                 available: ByteCount::new(state.capacity.saturating_sub(state.medium.allocated())),
@@ -339,6 +446,8 @@ struct SimulatedFile {
     shared: Arc<Shared>,
     life: u64,
     id: u64,
+    /// Reads go around the cache.
+    medium: bool,
 }
 
 impl SimulatedFile {
@@ -353,13 +462,22 @@ impl SimulatedFile {
 
 impl DriverFile for SimulatedFile {
     fn read(&self, offset: u64, length: usize, mut buffer: AlignedBuf) -> Pending<io::Result<AlignedBuf>> {
-        self.shared.answer(|state| {
-            state.alive(self.life)?;
+        self.shared.answer(self.life, Call::Read, |state| {
             let room = buffer
                 .spare_mut()
                 .get_mut(..length)
                 .ok_or(io::ErrorKind::InvalidInput)?;
-            let count = Self::with_node(state, self.id, |node| node.read(offset, room))?;
+            let range = offset..offset + length as u64;
+            let bad = |(name, at): &(String, u64)| {
+                state.medium.id(name) == Some(self.id) && *at < range.end && range.start < at + PAGE_BYTES as u64
+            };
+            if state.faults.unreadable.iter().any(bad) {
+                return Err(io::Error::from_raw_os_error(libc::EIO));
+            }
+            let count = Self::with_node(state, self.id, |node| match self.medium {
+                true => node.read_medium(offset, room),
+                false => node.read(offset, room),
+            })?;
             buffer.advance(count);
             Ok(buffer)
         })
@@ -370,7 +488,7 @@ impl DriverFile for SimulatedFile {
         if !aligned(offset) || parts.iter().any(|part| !aligned(part.len() as u64)) {
             return Box::pin(async { Err(io::ErrorKind::InvalidInput.into()) });
         }
-        self.shared.change(self.life, |state, step| {
+        let write = |state: &mut State, step: &Step| {
             if step.full {
                 return Err(io::ErrorKind::StorageFull.into());
             }
@@ -385,43 +503,48 @@ impl DriverFile for SimulatedFile {
                 at += part.len() as u64;
             }
             Ok(())
-        })
+        };
+        self.shared.change(self.life, Call::Write, write, |_| {})
     }
 
     fn sync(&self) -> Pending<io::Result<()>> {
-        self.shared.change(self.life, |state, step| {
+        let settle = |state: &mut State, step: &Step| {
             if step.lying {
                 return Ok(());
             }
             Self::with_node(state, self.id, Node::settle)
-        })
+        };
+        let lose = |state: &mut State| {
+            // A file that is gone has nothing to lose.
+            let _ = Self::with_node(state, self.id, Node::lose);
+        };
+        self.shared.change(self.life, Call::Sync, settle, lose)
     }
 
     fn allocate(&self, offset: u64, length: u64) -> Pending<io::Result<()>> {
-        self.shared.change(self.life, |state, step| {
+        let allocate = |state: &mut State, step: &Step| {
             let missing = Self::with_node(state, self.id, |node| node.missing(offset, length))?;
             if step.full || state.medium.allocated() + missing > state.capacity {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             Self::with_node(state, self.id, |node| node.allocate(offset, length))
-        })
+        };
+        self.shared.change(self.life, Call::Allocate, allocate, |_| {})
     }
 
     fn punch(&self, offset: u64, length: u64) -> Pending<io::Result<()>> {
-        self.shared.change(self.life, |state, _| {
-            Self::with_node(state, self.id, |node| node.punch(offset, length))
-        })
+        let punch =
+            |state: &mut State, _: &Step| Self::with_node(state, self.id, |node| node.punch(offset, length));
+        self.shared.change(self.life, Call::Punch, punch, |_| {})
     }
 
     fn cut(&self, length: u64) -> Pending<io::Result<()>> {
-        self.shared.change(self.life, |state, _| {
-            Self::with_node(state, self.id, |node| node.cut(length))
-        })
+        let cut = |state: &mut State, _: &Step| Self::with_node(state, self.id, |node| node.cut(length));
+        self.shared.change(self.life, Call::Cut, cut, |_| {})
     }
 
     fn length(&self) -> Pending<io::Result<u64>> {
-        self.shared.answer(|state| {
-            state.alive(self.life)?;
+        self.shared.answer(self.life, Call::Length, |state| {
             Self::with_node(state, self.id, |node| node.length())
         })
     }

@@ -1,7 +1,10 @@
 //! What a simulated disk holds: files as they are read now, and as a power cut would leave them.
 //!
 //! A file's current content is one map of pages; a second map holds the durable content of those pages alone that
-//! were changed since the last sync. A power cut decides for every sector of those pages by itself.
+//! were changed since the last sync. A power cut decides for every sector of those pages by itself. A failed sync moves
+//! what it did not make durable to a third map: it is read from the cache as before, and no later sync saves it, unless
+//! it is written again. Entries likewise: creations, removals and renames are undone, the newest first, until the
+//! directory is synced.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,9 +20,22 @@ type Page = Arc<[u8]>;
 pub(super) struct Medium {
     nodes: BTreeMap<u64, Node>,
     entries: BTreeMap<String, u64>,
-    /// Entries created since the directory was synced, oldest first.
-    unsettled: Vec<String>,
+    /// Changes of entries since the directory was synced, oldest first.
+    unsettled: Vec<Change>,
     next: u64,
+}
+
+/// What a power cut may undo.
+struct Change {
+    kind: ChangeKind,
+    /// A sync of the directory failed since: none that succeeds later covers it.
+    lost: bool,
+}
+
+enum ChangeKind {
+    Created { name: String, id: u64 },
+    Removed { name: String, id: u64 },
+    Renamed { from: String, to: String, id: u64, replaced: Option<u64> },
 }
 
 /// One file.
@@ -31,7 +47,11 @@ pub(super) struct Node {
     allocated: BTreeSet<u64>,
     /// Durable content of the pages changed since the last sync; `None` where there was nothing.
     before: BTreeMap<u64, Option<Page>>,
+    /// The same for pages that a failed sync gave up.
+    lost: BTreeMap<u64, Option<Page>>,
     durable_length: u64,
+    /// Without an entry: it uses no space.
+    unlinked: bool,
 }
 
 impl Medium {
@@ -55,39 +75,92 @@ impl Medium {
         self.next += 1;
         self.nodes.insert(self.next, Node::default());
         self.entries.insert(name.to_owned(), self.next);
-        self.unsettled.push(name.to_owned());
+        self.changed(ChangeKind::Created {
+            name: name.to_owned(),
+            id: self.next,
+        });
         self.next
     }
 
     /// The content lives on for those who have the file open.
     pub(super) fn remove(&mut self, name: &str) -> bool {
-        self.unsettled.retain(|entry| entry != name);
-        let removed = self.entries.remove(name);
-        if let Some(node) = removed.and_then(|id| self.nodes.get_mut(&id)) {
-            node.allocated.clear();
-        }
-        removed.is_some()
+        let Some(id) = self.entries.remove(name) else {
+            return false;
+        };
+        self.unlink(id, true);
+        let name = name.to_owned();
+        self.changed(ChangeKind::Removed { name, id });
+        true
     }
 
     pub(super) fn rename(&mut self, from: &str, to: &str) -> bool {
         let Some(id) = self.entries.remove(from) else {
             return false;
         };
-        self.unsettled.retain(|entry| entry != from);
-        self.remove(to);
-        self.entries.insert(to.to_owned(), id);
+        let replaced = self.entries.insert(to.to_owned(), id);
+        if let Some(replaced) = replaced {
+            self.unlink(replaced, true);
+        }
+        self.changed(ChangeKind::Renamed {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            id,
+            replaced,
+        });
         true
     }
 
+    fn changed(&mut self, kind: ChangeKind) {
+        self.unsettled.push(Change { kind, lost: false });
+    }
+
+    fn unlink(&mut self, id: u64, unlinked: bool) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.unlinked = unlinked;
+        }
+    }
+
     pub(super) fn settle_entries(&mut self) {
-        self.unsettled.clear();
+        self.unsettled.retain(|change| change.lost);
+    }
+
+    /// A sync of the directory failed.
+    pub(super) fn lose_entries(&mut self) {
+        self.unsettled.iter_mut().for_each(|change| change.lost = true);
+    }
+
+    fn undo(&mut self, change: ChangeKind) {
+        match change {
+            ChangeKind::Created { name, id } => {
+                if self.entries.get(&name) == Some(&id) {
+                    self.entries.remove(&name);
+                }
+            }
+            ChangeKind::Removed { name, id } => {
+                self.entries.entry(name).or_insert(id);
+                self.unlink(id, false);
+            }
+            ChangeKind::Renamed {
+                from,
+                to,
+                id,
+                replaced,
+            } => {
+                if self.entries.get(&to) == Some(&id) {
+                    self.entries.remove(&to);
+                    self.entries.insert(from, id);
+                }
+                if let Some(replaced) = replaced {
+                    self.entries.entry(to).or_insert(replaced);
+                    self.unlink(replaced, false);
+                }
+            }
+        }
     }
 
     pub(super) fn allocated(&self) -> u64 {
-        self.nodes
-            .values()
-            .map(|node| node.allocated.len() as u64 * PAGE)
-            .sum()
+        let linked = self.nodes.values().filter(|node| !node.unlinked);
+        linked.map(|node| node.allocated.len() as u64 * PAGE).sum()
     }
 
     pub(super) fn flip(&mut self, name: &str, offset: u64, mask: u8) -> bool {
@@ -108,8 +181,8 @@ impl Medium {
 
     pub(super) fn lose_what_is_not_durable(&mut self, random: &Random) {
         let kept = random.below(self.unsettled.len() as u64 + 1) as usize;
-        for name in self.unsettled.split_off(kept) {
-            self.entries.remove(&name);
+        for change in self.unsettled.split_off(kept).into_iter().rev() {
+            self.undo(change.kind);
         }
         self.unsettled.clear();
         let named: BTreeSet<u64> = self.entries.values().copied().collect();
@@ -148,6 +221,21 @@ impl Node {
         count
     }
 
+    /// Like [`Node::read`], but around the cache: what a failed sync gave up is not there.
+    pub(super) fn read_medium(&self, offset: u64, out: &mut [u8]) -> usize {
+        let count = self.read(offset, out);
+        for (number, before) in &self.lost {
+            let zeros = [0; PAGE_BYTES];
+            let old = before.as_deref().unwrap_or(&zeros);
+            for (at, byte) in (number * PAGE..).zip(old) {
+                if let Some(target) = at.checked_sub(offset).and_then(|at| out.get_mut(at as usize)) {
+                    *target = *byte;
+                }
+            }
+        }
+        count
+    }
+
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
         let mut done = 0;
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
@@ -162,6 +250,7 @@ impl Node {
             for (target, source) in page.iter_mut().skip(within).zip(rest.iter().take(step)) {
                 *target = *source;
             }
+            let old = self.lost.remove(&number).unwrap_or(old);
             self.before.entry(number).or_insert(old);
             self.pages.insert(number, page.into());
             self.allocated.insert(number);
@@ -187,7 +276,8 @@ impl Node {
         for number in offset.div_ceil(PAGE)..(offset + length) / PAGE {
             self.allocated.remove(&number);
             if let Some(old) = self.pages.remove(&number) {
-                self.before.entry(number).or_insert(Some(old));
+                let old = self.lost.remove(&number).unwrap_or(Some(old));
+                self.before.entry(number).or_insert(old);
             }
         }
     }
@@ -209,7 +299,13 @@ impl Node {
         self.durable_length = self.length;
     }
 
+    /// A sync failed: what it was to make durable is clean in the cache, and not on the medium.
+    pub(super) fn lose(&mut self) {
+        self.lost.append(&mut self.before);
+    }
+
     fn lose_what_is_not_durable(&mut self, random: &Random) {
+        self.before.append(&mut self.lost);
         for (number, before) in std::mem::take(&mut self.before) {
             let after = self.pages.get(&number).cloned();
             let mixed = mix_sectors(before.as_deref(), after.as_deref(), random);
