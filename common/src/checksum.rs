@@ -10,6 +10,33 @@ pub fn crc64(bytes: &[u8]) -> u64 {
     crc_fast::checksum(Crc64Nvme, bytes)
 }
 
+/// The [`crc64`] of bytes that come in pieces.
+pub struct Crc64(crc_fast::Digest);
+
+impl Default for Crc64 {
+    fn default() -> Self {
+        Self(crc_fast::Digest::new(Crc64Nvme))
+    }
+}
+
+impl Crc64 {
+    /// Takes the next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The checksum of all pieces so far.
+    pub fn finish(&self) -> u64 {
+        self.0.finalize()
+    }
+}
+
+impl std::fmt::Debug for Crc64 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Crc64({:016x})", self.finish())
+    }
+}
+
 /// The checksum of one block of a chunk: its [`crc64`], combined by exclusive or with a mixture of the attempt and
 /// the block's place in the chunk. A block that is swapped with another or written to the wrong place fails (P5),
 /// though its bytes are whole.
@@ -38,6 +65,10 @@ mod tests {
     #[test]
     fn values_are_frozen() {
         assert_eq!(crc64(b"123456789"), 0xae8b_1486_0a79_9888);
+        let mut pieces = Crc64::default();
+        pieces.update(b"1234");
+        pieces.update(b"56789");
+        assert_eq!(pieces.finish(), 0xae8b_1486_0a79_9888);
         let attempt = AttemptId::new(Epoch::new(7), 42);
         assert_eq!(block_checksum(attempt, 3, b"123456789"), 0xb584_5aa6_af98_a2e7);
     }

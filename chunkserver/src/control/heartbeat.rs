@@ -138,6 +138,7 @@ fn collect_suspects(beat: &Beat, unreported: &mut Unreported) {
         .filter(|attempt| !unreported.said.contains(attempt))
         .collect();
     unreported.suspect.extend(fresh);
+    unreported.suspect.extend(beat.store.take_lost());
 }
 
 fn request(beat: &Beat, unreported: &Unreported) -> wire::HeartbeatRequest {
@@ -150,6 +151,7 @@ fn request(beat: &Beat, unreported: &Unreported) -> wire::HeartbeatRequest {
             used_bytes: disk.used.get(),
             free_bytes: disk.free.get(),
             refuses_because: disk.refuses_because.clone().unwrap_or_default(),
+            path: disk.path.clone(),
         })
         .collect();
     let sum = |field: fn(&wire::DiskReport) -> u64| disks.iter().map(field).fold(0, u64::saturating_add);
@@ -220,9 +222,14 @@ async fn obey(beat: &Beat, epoch: Epoch, reply: &wire::HeartbeatReply, unreporte
         return;
     }
     match beat.store.drop_attempts(epoch, &orders).await {
-        Ok(()) => {
-            tracing::info!(attempts = orders.len(), %epoch, "dropped by order");
-            unreported.dropped.extend(orders);
+        Ok(dropped) => {
+            if let Some(error) = &dropped.failure {
+                tracing::debug!(left = dropped.left, %epoch, %error, "a disk cannot drop what it was ordered to");
+            }
+            if !dropped.attempts.is_empty() {
+                tracing::info!(attempts = dropped.attempts.len(), %epoch, "dropped by order");
+            }
+            unreported.dropped.extend(dropped.attempts);
         }
         Err(error) => tracing::warn!(%epoch, %error, "an order to drop could not be carried out"),
     }

@@ -117,11 +117,9 @@ async fn obey(reporter: &Reporter, reply: &wire::InventoryReply) -> Result<(), R
         RpcError::new(Kind::Retry, "E_STORE", format!("cannot drop: {error}"))
     };
     reporter.store.raise_epoch(epoch).await.map_err(refused)?;
-    reporter
-        .store
-        .drop_attempts(epoch, &orders)
-        .await
-        .map_err(refused)?;
-    tracing::info!(attempts = orders.len(), %epoch, "known dead, dropped");
+    let dropped = reporter.store.drop_attempts(epoch, &orders).await;
+    let dropped = dropped.map_err(refused)?;
+    // What is left is found again by the next inventory.
+    tracing::info!(attempts = dropped.attempts.len(), left = dropped.left, %epoch, "known dead, dropped");
     Ok(())
 }

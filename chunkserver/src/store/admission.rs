@@ -108,23 +108,25 @@ impl Inner {
         }
     }
 
-    /// Disks that may take a record, the best first: much free space, few writers.
+    /// Disks that may take a record, the best first: without trouble, much free space, few writers.
     async fn by_preference(&self) -> Vec<DiskHandle> {
         let mut disks = Vec::with_capacity(self.disks.len());
         for (at, handle) in self.disks.iter().enumerate() {
-            if handle.disk.disk.poisoned().is_none() {
+            if handle.disk.refusal().is_none() {
                 handle.disk.measure().await;
             }
             let room = handle.disk.space.room();
-            disks.push((room.free / (1 + u64::from(room.writers)), at, handle.clone()));
+            let troubled = handle.disk.trouble().is_some();
+            let score = room.free / (1 + u64::from(room.writers));
+            disks.push(((troubled, std::cmp::Reverse(score), at), handle.clone()));
         }
-        disks.sort_by_key(|(score, at, _)| (std::cmp::Reverse(*score), *at));
-        disks.into_iter().map(|(_, _, handle)| handle).collect()
+        disks.sort_by_key(|(score, _)| *score);
+        disks.into_iter().map(|(_, handle)| handle).collect()
     }
 
     fn promise(&self, handle: &DiskHandle, bytes: u64, bulk: bool) -> Result<Promise, Error> {
         let disk = &handle.disk;
-        if let Some(reason) = disk.disk.poisoned() {
+        if let Some(reason) = disk.refusal() {
             let reason = format!("{}: {reason}", disk.disk.describe());
             return Err(Error::Unwritable { reason });
         }

@@ -6,16 +6,20 @@
 //!
 //! Making one, in this order and why:
 //! 1. Turn the journal: the index now contains all of the earlier journals.
-//! 2. Copy the index, under its lock.
-//! 3. Sync segments with new holes, so that what the copy no longer names is gone for good.
+//! 2. Copy the index: segments first, then records in slices, so that nobody waits long for its lock, then tombstones.
+//!    Every record before a segment's copied end was in the index by then, and is copied unless it is gone; a record
+//!    that was entered later may be copied as well, and recovery meets it again in its segment. What changes while the
+//!    copy is made has its note in the new journal.
+//! 3. Sync segments that have holes by then, so that what the copy no longer names is gone for good.
 //! 4. Write the file aside, sync it, rename it: the new one or none.
 //! 5. Remove journals that neither this checkpoint nor the one before it needs, and the one before that. Two are
 //!    kept, so that one rotten file costs a longer replay and nothing else.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use bytes::{Buf, BufMut};
-use common::checksum::crc64;
+use common::checksum::{Crc64, crc64};
 use common::disk::buffer::AlignedBuf;
 use common::disk::{Disk, OpenMode, PAGE_BYTES};
 use common::ids::{AttemptId, ClusterId, DiskId, Epoch, UploadNumber, VersionId};
@@ -30,6 +34,8 @@ use super::schema::{CHECKPOINT_TAG, Extent, FORMAT_VERSION, PAGE, Unreadable, cl
 use super::segment::Owner;
 
 const NAME_PREFIX: &str = "checkpoint-";
+/// Records copied under one hold of the index's lock.
+const SLICE_RECORDS: usize = if cfg!(test) { 4 } else { 4096 };
 /// Read and written in pieces of this size.
 const PIECE_BYTES: usize = 1 << 20;
 const SEGMENT_BYTES: usize = 25;
@@ -75,21 +81,16 @@ pub(super) async fn make(handle: &DiskHandle) -> Result<(), Error> {
         return Ok(());
     }
     let journal = handle.journal.turn().await?;
-    let (snapshot, holes) = disk.index.write(|content| {
-        trim_tombstones(content, disk.number);
-        let snapshot = Snapshot::of(content, disk.number, journal);
-        (
-            snapshot,
-            std::mem::take(&mut content.disk(disk.number).unsynced_holes),
-        )
-    });
+    let number = kept.next_number;
+    let file = copy_index(handle, journal, number).await;
+    let holes = disk
+        .index
+        .write(|content| std::mem::take(&mut content.disk(disk.number).unsynced_holes));
     if let Err(error) = sync_holes(handle, &holes).await {
         disk.index
             .write(|content| content.disk(disk.number).unsynced_holes.extend(holes));
         return Err(error);
     }
-    let number = kept.next_number;
-    let file = snapshot.encode(disk.owner, number);
     let bytes: usize = file.iter().map(AlignedBuf::len).sum();
     replace(&disk.disk, &file_name(number), file).await?;
     disk.space.add(bytes as u64);
@@ -98,6 +99,57 @@ pub(super) async fn make(handle: &DiskHandle) -> Result<(), Error> {
     kept.changes = changes;
     *handle.kept.lock() = kept.clone();
     remove_old(handle, kept).await
+}
+
+/// The file of a checkpoint, in pieces.
+async fn copy_index(handle: &DiskHandle, journal: u64, number: u64) -> Vec<AlignedBuf> {
+    let disk = &handle.disk;
+    let mut body = Body::default();
+    let mut head = disk.index.write(|content| {
+        trim_tombstones(content, disk.number);
+        let own = content.disk(disk.number);
+        for (id, segment) in &own.segments {
+            encode_segment(&mut body, *id, segment);
+        }
+        Head {
+            journal,
+            highest_segment: own.highest_segment,
+            epoch: own.epoch,
+            segments: own.segments.len() as u64,
+            ..Head::default()
+        }
+    });
+    let mut after = None;
+    loop {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut seen = 0;
+        disk.index.read(|content| {
+            let slice = content
+                .records
+                .range((from, Bound::Unbounded))
+                .take(SLICE_RECORDS);
+            for (attempt, entry) in slice {
+                after = Some(*attempt);
+                seen += 1;
+                if entry.disk == disk.number {
+                    encode_record(&mut body, *attempt, entry);
+                    head.records += 1;
+                }
+            }
+        });
+        if seen < SLICE_RECORDS {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    disk.index.read(|content| {
+        let own = content.disks.get(&disk.number);
+        for attempt in own.into_iter().flat_map(|own| own.tombstones.oldest_first()) {
+            body.put(&attempt.to_bytes());
+            head.tombstones += 1;
+        }
+    });
+    body.close(head, disk.owner, number)
 }
 
 async fn sync_holes(handle: &DiskHandle, segments: &BTreeSet<SegmentId>) -> Result<(), Error> {
@@ -113,6 +165,10 @@ async fn sync_holes(handle: &DiskHandle, segments: &BTreeSet<SegmentId>) -> Resu
 }
 
 fn trim_tombstones(content: &mut Content, number: DiskNumber) {
+    if content.held().is_some() {
+        // A record that is not known yet may need its tombstone.
+        return;
+    }
     let Content { records, disks, .. } = content;
     if let Some(own) = disks.get_mut(&number) {
         own.tombstones.trim(|attempt| records.contains_key(&attempt));
@@ -131,8 +187,13 @@ async fn remove_old(handle: &DiskHandle, mut kept: Kept) -> Result<(), Error> {
         disk.space.remove(length);
         *handle.kept.lock() = kept.clone();
     }
-    let needed = kept.checkpoints.first().map_or(0, |(_, journal)| *journal);
+    let (oldest, needed) = kept.checkpoints.first().copied().unwrap_or_default();
     for name in disk.disk.list().await? {
+        // Damaged or unreadable when this process began: two that are good and newer take its place.
+        let is_outdated = parse_name(&name).is_some_and(|number| number < oldest);
+        if is_outdated && kept.checkpoints.len() > 1 {
+            remove_if_there(&disk.disk, &name).await?;
+        }
         if journal::parse_name(&name).is_some_and(|number| number < needed) {
             remove_if_there(&disk.disk, &name).await?;
             disk.space.remove(JOURNAL_BYTES);
@@ -191,7 +252,46 @@ pub(super) async fn read(
     Ok(head.open(&body, disk_number).ok_or(Unreadable::Damaged))
 }
 
-#[derive(Clone, Copy)]
+/// Everything behind the head, in pieces.
+#[derive(Default)]
+struct Body {
+    pieces: Vec<AlignedBuf>,
+    bytes: u64,
+    checksum: Crc64,
+}
+
+impl Body {
+    fn put(&mut self, mut bytes: &[u8]) {
+        self.checksum.update(bytes);
+        self.bytes += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let room = self.pieces.last().map_or(0, |piece| PIECE_BYTES - piece.len());
+            let (now, rest) = bytes.split_at(room.min(bytes.len()));
+            if let Some(piece) = self.pieces.last_mut() {
+                // There is room: it was measured above.
+                let _ = piece.extend(now);
+            }
+            if !rest.is_empty() {
+                self.pieces.push(AlignedBuf::unpooled(PIECE_BYTES));
+            }
+            bytes = rest;
+        }
+    }
+
+    /// The whole file, with `head` in front.
+    fn close(self, mut head: Head, owner: Owner, number: u64) -> Vec<AlignedBuf> {
+        head.body_bytes = self.bytes;
+        head.body_checksum = self.checksum.finish();
+        let mut pieces = vec![AlignedBuf::copied_from(&head.encode(owner, number))];
+        pieces.extend(self.pieces);
+        for piece in &mut pieces {
+            piece.pad(PAGE_BYTES);
+        }
+        pieces
+    }
+}
+
+#[derive(Clone, Copy, Default)]
 struct Head {
     journal: u64,
     highest_segment: u64,
@@ -276,63 +376,14 @@ impl Head {
     }
 }
 
-impl Snapshot {
-    fn of(content: &Content, number: DiskNumber, journal: u64) -> Self {
-        let own = content.disks.get(&number);
-        let records = content.records.iter().filter(|(_, entry)| entry.disk == number);
-        Self {
-            journal,
-            highest_segment: own.map_or(0, |own| own.highest_segment),
-            epoch: own.map_or(Epoch::default(), |own| own.epoch),
-            segments: own
-                .into_iter()
-                .flat_map(|own| &own.segments)
-                .map(|(id, segment)| (*id, *segment))
-                .collect(),
-            records: records.map(|(attempt, entry)| (*attempt, *entry)).collect(),
-            tombstones: own
-                .into_iter()
-                .flat_map(|own| own.tombstones.oldest_first())
-                .collect(),
-        }
-    }
-
-    /// The file, in pieces.
-    fn encode(&self, owner: Owner, number: u64) -> Vec<AlignedBuf> {
-        let mut body = Vec::with_capacity(self.records.len() * RECORD_BYTES + PAGE_BYTES);
-        for (id, segment) in &self.segments {
-            encode_segment(&mut body, *id, segment);
-        }
-        for (attempt, entry) in &self.records {
-            encode_record(&mut body, *attempt, entry);
-        }
-        for attempt in &self.tombstones {
-            body.put_slice(&attempt.to_bytes());
-        }
-        let head = Head {
-            journal: self.journal,
-            highest_segment: self.highest_segment,
-            epoch: self.epoch,
-            segments: self.segments.len() as u64,
-            records: self.records.len() as u64,
-            tombstones: self.tombstones.len() as u64,
-            body_bytes: body.len() as u64,
-            body_checksum: crc64(&body),
-        };
-        let mut pieces = vec![AlignedBuf::copied_from(&head.encode(owner, number))];
-        pieces.extend(body.chunks(PIECE_BYTES).map(AlignedBuf::copied_from));
-        for piece in &mut pieces {
-            piece.pad(PAGE_BYTES);
-        }
-        pieces
-    }
-}
-
-fn encode_segment(out: &mut Vec<u8>, id: SegmentId, segment: &Segment) {
+fn encode_segment(body: &mut Body, id: SegmentId, segment: &Segment) {
+    let mut bytes = [0; SEGMENT_BYTES];
+    let mut out = bytes.as_mut_slice();
     out.put_u64(id.0);
     out.put_u64(segment.seed);
     out.put_u64(segment.end);
     out.put_u8(u8::from(segment.sealed));
+    body.put(&bytes);
 }
 
 /// Counts of records are made anew from the records.
@@ -348,7 +399,9 @@ fn decode_segment(mut bytes: &[u8]) -> (SegmentId, Segment) {
     (id, segment)
 }
 
-fn encode_record(out: &mut Vec<u8>, attempt: AttemptId, entry: &Entry) {
+fn encode_record(body: &mut Body, attempt: AttemptId, entry: &Entry) {
+    let mut bytes = [0; RECORD_BYTES];
+    let mut out = bytes.as_mut_slice();
     out.put_slice(&attempt.to_bytes());
     out.put_u64(entry.upload.get());
     out.put_u64(entry.version.get());
@@ -363,6 +416,7 @@ fn encode_record(out: &mut Vec<u8>, attempt: AttemptId, entry: &Entry) {
         State::Suspect => 2,
         State::Dropped => 3,
     });
+    body.put(&bytes);
 }
 
 fn decode_record(mut bytes: &[u8], disk: DiskNumber) -> Option<(AttemptId, Entry)> {
@@ -394,6 +448,34 @@ fn decode_record(mut bytes: &[u8], disk: DiskNumber) -> Option<(AttemptId, Entry
 mod tests {
     use super::*;
     use common::ids::NodeId;
+
+    #[test]
+    fn a_long_body_is_cut_into_whole_pieces() {
+        let owner = Owner {
+            cluster: ClusterId::new([1; 16]),
+            node: NodeId::new(2),
+            disk: DiskId::new([3; 16]),
+        };
+        let mut body = Body::default();
+        let mut all = Vec::new();
+        for number in 0..(3 * PIECE_BYTES / 58) as u64 {
+            let bytes = [number as u8; 58];
+            body.put(&bytes);
+            all.extend_from_slice(&bytes);
+        }
+        let pieces = body.close(Head::default(), owner, 1);
+        assert!(pieces.iter().all(|piece| piece.len() % PAGE_BYTES == 0));
+        let written: Vec<u8> = pieces
+            .iter()
+            .flat_map(|piece| piece.as_slice().to_vec())
+            .collect();
+        assert!(written[PAGE_BYTES..][..all.len()] == all);
+        let head = Head::decode(&written, owner, 1).unwrap();
+        assert_eq!(
+            (head.body_bytes, head.body_checksum),
+            (all.len() as u64, crc64(&all))
+        );
+    }
 
     #[test]
     fn snapshots_round_trip_and_notice_damage() {
@@ -433,7 +515,24 @@ mod tests {
             ],
             tombstones: vec![attempt(3)],
         };
-        let pieces = snapshot.encode(owner, 16);
+        let mut body = Body::default();
+        for (id, segment) in &snapshot.segments {
+            encode_segment(&mut body, *id, segment);
+        }
+        for (attempt, entry) in &snapshot.records {
+            encode_record(&mut body, *attempt, entry);
+        }
+        body.put(&attempt(3).to_bytes());
+        let head = Head {
+            journal: 13,
+            highest_segment: 14,
+            epoch: Epoch::new(15),
+            segments: 1,
+            records: 3,
+            tombstones: 1,
+            ..Head::default()
+        };
+        let pieces = body.close(head, owner, 16);
         let bytes: Vec<u8> = pieces
             .iter()
             .flat_map(|piece| piece.as_slice().to_vec())

@@ -28,7 +28,8 @@ pub struct StoreConfig {
     pub direct_io: bool,
     /// Operations that run at once per disk.
     pub io_threads_per_disk: u32,
-    /// How often the index is written out, if it changed. Longer means a longer replay after a crash.
+    /// How often the index is written out, if a sixteenth of it changed; after ten times as long, if anything changed.
+    /// Longer means a longer replay after a crash.
     pub checkpoint_period: Span,
     /// Memory for blocks that are being read.
     pub read_buffer_bytes_max: ByteCount,

@@ -3,10 +3,15 @@
 //! Invariant: a segment is held by one writer, or is idle in here, or is sealed; never two of these. It does not own:
 //! the index (shared by all disks), the journal and the packer, which run beside it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use common::disk::health::Standing;
 use common::disk::{Disk, DiskFile, OpenMode};
 use common::random::Random;
+use common::time::Moment;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
@@ -15,6 +20,9 @@ use super::index::{DiskNumber, Index, Segment, SegmentId};
 use super::schema::PAGE;
 use super::segment::{OpenSegment, Owner, SegmentName};
 use super::space::Space;
+
+const REMOVE: &str = "remove an empty segment";
+const MEASURE: &str = "measure free space";
 
 /// Files kept open for reading per disk.
 const READ_FILES_OPEN_MAX: usize = 256;
@@ -30,7 +38,23 @@ pub(super) struct StoreDisk {
     /// Guards the segments without a writer, the last used last; `None` once the disk is closed.
     idle: Mutex<Option<Vec<OpenSegment>>>,
     read_files: Cache<(SegmentId, bool), DiskFile>,
+    next_journal: AtomicU64,
+    /// Guards when the disk is tried again.
+    retry: Mutex<Retry>,
+    /// Guards the failures that were logged and have not passed.
+    logged: Mutex<BTreeSet<&'static str>>,
 }
+
+/// Tries come later and later, and soon again after a long quiet time.
+struct Retry {
+    due: Moment,
+    last: Moment,
+    wait: Duration,
+}
+
+const RETRY_WAIT_MIN: Duration = Duration::from_secs(1);
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_secs(600);
 
 /// Where a segment is read from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,7 +85,78 @@ impl StoreDisk {
             segment_bytes,
             idle: Mutex::new(Some(Vec::new())),
             read_files: Cache::new(READ_FILES_OPEN_MAX),
+            next_journal: AtomicU64::new(1),
+            retry: Mutex::new(Retry {
+                due: Moment::default(),
+                last: Moment::default(),
+                wait: RETRY_WAIT_MIN,
+            }),
+            logged: Mutex::default(),
         }
+    }
+
+    /// Why nothing on the disk is changed, if so.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let held = self.index.read(|content| {
+            let own = content.disks.get(&self.number)?;
+            own.held
+                .as_ref()
+                .map(|reason| format!("it is not recovered yet: {reason}"))
+        });
+        held.or_else(|| self.disk.stopped())
+    }
+
+    /// What an operator should know of the disk, if anything.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let because = |reason: String, outlook: &str| Some(format!("{reason}; {outlook}"));
+        match self.disk.standing() {
+            Standing::Poisoned(reason) => because(reason, "check the disk, then restart this node"),
+            Standing::Stopped(reason) => because(reason, "it is tried again from time to time"),
+            standing => self.refusal().or(match standing {
+                Standing::Strained(reason) => Some(reason),
+                _ => None,
+            }),
+        }
+    }
+
+    /// Whether it is time to try the disk again; the next time is later.
+    pub(super) fn is_due(&self, now: Moment) -> bool {
+        let mut retry = self.retry.lock();
+        if now < retry.due {
+            return false;
+        }
+        if now.since(retry.last) > QUIET {
+            retry.wait = RETRY_WAIT_MIN;
+        }
+        *retry = Retry {
+            due: now + retry.wait,
+            last: now,
+            wait: (retry.wait * 2).min(RETRY_WAIT_MAX),
+        };
+        true
+    }
+
+    /// Logs a failure that is tried again: once, until it passes.
+    pub(super) fn log_failure(&self, what: &'static str, error: &dyn std::error::Error) {
+        if self.logged.lock().insert(what) {
+            tracing::warn!(disk = self.disk.describe(), error = %common::error::chain(error), "cannot {what} yet");
+        }
+    }
+
+    /// What failed before works again.
+    pub(super) fn log_success(&self, what: &'static str) {
+        if self.logged.lock().remove(what) {
+            tracing::info!(disk = self.disk.describe(), "can {what} again");
+        }
+    }
+
+    /// Makes sure that the next journal has at least this number.
+    pub(super) fn raise_next_journal(&self, number: u64) {
+        self.next_journal.fetch_max(number, Ordering::SeqCst);
+    }
+
+    pub(super) fn next_journal(&self) -> u64 {
+        self.next_journal.load(Ordering::SeqCst)
     }
 
     /// A segment to write the next record into: an idle one, or a new one.
@@ -108,7 +203,7 @@ impl StoreDisk {
 
     /// Takes a segment back whose last record is synced or was abandoned.
     pub(super) async fn release(&self, segment: OpenSegment) {
-        if self.is_full_length(&segment) || self.disk.poisoned().is_some() {
+        if self.is_full_length(&segment) || self.disk.stopped().is_some() {
             self.seal(segment).await;
         } else if let Some(idle) = self.idle.lock().as_mut() {
             idle.push(segment);
@@ -136,6 +231,9 @@ impl StoreDisk {
 
     /// Removes the files of sealed segments without records. What cannot be removed now is tried again later.
     pub(super) async fn remove_empty_segments(&self) {
+        if self.refusal().is_some() {
+            return;
+        }
         let empty = self.index.write(|content| {
             let disk = content.disk(self.number);
             let ids = disk.empty_segments();
@@ -150,10 +248,11 @@ impl StoreDisk {
             match self.disk.remove(&name.file_name()).await {
                 Ok(()) | Err(common::disk::Error::NotFound { .. }) => {}
                 Err(error) => {
-                    tracing::warn!(segment = name.id.0, %error, "an empty segment is not removed yet");
+                    self.log_failure(REMOVE, &error);
                     continue;
                 }
             }
+            self.log_success(REMOVE);
             for direct in [false, true] {
                 self.read_files.remove(&(name.id, direct));
             }
@@ -218,7 +317,8 @@ impl StoreDisk {
         }
         match self.disk.space().await {
             Ok(space) => self.space.measured(space),
-            Err(error) => tracing::warn!(%error, "cannot measure free space"),
+            Err(error) => return self.log_failure(MEASURE, &error),
         }
+        self.log_success(MEASURE);
     }
 }

@@ -35,6 +35,12 @@ pub enum Error {
         /// Of what.
         what: &'static str,
     },
+    /// The attempt may lie on a disk that is not recovered yet.
+    #[error("a disk of this node is not recovered yet: {reason}")]
+    Unrecovered {
+        /// What keeps it.
+        reason: String,
+    },
     /// Nothing is stored under this attempt.
     #[error("attempt {attempt} is not stored here")]
     NotFound {
@@ -111,7 +117,7 @@ impl Error {
         match self {
             Error::Directory { .. } => Kind::Fatal,
             Error::Full { .. } => Kind::Full,
-            Error::Unwritable { .. } | Error::Closed => Kind::Retry,
+            Error::Unwritable { .. } | Error::Unrecovered { .. } | Error::Closed => Kind::Retry,
             Error::Busy { .. } => Kind::Busy,
             Error::NotFound { .. } => Kind::NotFound,
             Error::Dropped { .. } | Error::Conflict { .. } => Kind::Conflict,

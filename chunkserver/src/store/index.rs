@@ -84,6 +84,8 @@ pub(super) struct Index {
 #[derive(Default)]
 pub(super) struct Content {
     pub(super) records: BTreeMap<AttemptId, Entry>,
+    /// Records in state [`State::Suspect`].
+    pub(super) suspects: BTreeSet<AttemptId>,
     /// Attempts under way, and where.
     pub(super) writing: BTreeMap<AttemptId, DiskNumber>,
     pub(super) disks: BTreeMap<DiskNumber, DiskContent>,
@@ -105,6 +107,8 @@ pub(super) struct DiskContent {
     pub(super) entered_bytes: u64,
     /// Raised by every change that a checkpoint would save.
     pub(super) changes: u64,
+    /// Why recovery is not complete, if so: nothing on the disk is changed until it is.
+    pub(super) held: Option<String>,
 }
 
 impl Index {
@@ -130,7 +134,12 @@ impl Index {
                 State::Dropped => Err(Error::Dropped { attempt }),
             },
             None if content.has_tombstone(attempt) => Err(Error::Dropped { attempt }),
-            None => Err(Error::NotFound { attempt }),
+            None => Err(match content.held() {
+                Some(reason) => Error::Unrecovered {
+                    reason: reason.to_owned(),
+                },
+                None => Error::NotFound { attempt },
+            }),
         }
     }
 }
@@ -138,6 +147,11 @@ impl Index {
 impl Content {
     pub(super) fn has_tombstone(&self, attempt: AttemptId) -> bool {
         self.disks.values().any(|disk| disk.tombstones.contains(attempt))
+    }
+
+    /// Why a disk is not recovered, if there is one: what is not found may lie there.
+    pub(super) fn held(&self) -> Option<&str> {
+        self.disks.values().find_map(|disk| disk.held.as_deref())
     }
 
     pub(super) fn disk(&mut self, disk: DiskNumber) -> &mut DiskContent {
@@ -181,6 +195,7 @@ impl Content {
                 let home = self.disk(disk);
                 home.changes += 1;
                 home.tombstones.insert(attempt);
+                self.suspects.remove(&attempt);
                 if let Some(entry) = self.records.get_mut(&attempt) {
                     entry.state = State::Dropped;
                     let disk = entry.disk;
@@ -204,6 +219,7 @@ impl Content {
         match self.records.get_mut(&attempt) {
             Some(entry) if entry.state == State::Stored => {
                 entry.state = State::Suspect;
+                self.suspects.insert(attempt);
                 true
             }
             _ => false,
@@ -232,11 +248,29 @@ impl Content {
 }
 
 impl DiskContent {
-    /// Sealed segments without records: their files can go.
+    /// Sealed segments without records: their files can go. None of a disk that is not recovered: what it holds is not
+    /// known.
     pub(super) fn empty_segments(&self) -> Vec<SegmentId> {
+        if self.held.is_some() {
+            return Vec::new();
+        }
         let empty = |segment: &Segment| segment.sealed && segment.records == 0;
         let found = self.segments.iter().filter(|(_, segment)| empty(segment));
         found.map(|(id, _)| *id).collect()
+    }
+
+    /// Bytes that its segments use when they hold `records`.
+    pub(super) fn bytes_of(&self, records: &BTreeMap<AttemptId, Entry>) -> u64 {
+        let records: u64 = records.values().map(|entry| entry.extent.bytes()).sum();
+        records + self.segments.len() as u64 * PAGE
+    }
+
+    /// Records in its segments.
+    pub(super) fn records(&self) -> u64 {
+        self.segments
+            .values()
+            .map(|segment| u64::from(segment.records))
+            .sum()
     }
 
     /// Bytes that its segments use.

@@ -31,6 +31,7 @@ use super::schema::{FORMAT_VERSION, JOURNAL_TAG, PAGE, Unreadable, check_version
 pub(super) const JOURNAL_BYTES: u64 = 1 << 20;
 
 const NAME_PREFIX: &str = "journal-";
+const CREATE: &str = "make the next journal";
 const HEAD_BYTES: usize = 8 + 2 + 2 + 4 + 16 + 8;
 const NOTE_BYTES: usize = 17;
 const NOTES_PER_PAGE_MAX: usize = (PAGE_BYTES - HEAD_BYTES - 8) / NOTE_BYTES;
@@ -50,14 +51,10 @@ enum Request {
 }
 
 impl Journal {
-    /// Begins to write journals from `next_number` on, until `stop`.
-    pub(super) fn start(disk: Arc<StoreDisk>, next_number: u64, stop: Shutdown) -> (Self, JoinHandle<()>) {
+    /// Begins to write journals of `disk`, until `stop`.
+    pub(super) fn start(disk: Arc<StoreDisk>, stop: Shutdown) -> (Self, JoinHandle<()>) {
         let (requests, inbox) = mpsc::channel(REQUESTS_WAITING_MAX);
-        let task = Task {
-            disk,
-            next_number,
-            current: None,
-        };
+        let task = Task { disk, current: None };
         (Self { requests }, tokio::spawn(task.run(inbox, stop)))
     }
 
@@ -85,7 +82,6 @@ impl Journal {
 
 struct Task {
     disk: Arc<StoreDisk>,
-    next_number: u64,
     current: Option<Current>,
 }
 
@@ -128,6 +124,10 @@ impl Task {
     }
 
     async fn append(&mut self, notes: &[Note]) -> Result<(), Error> {
+        if let Some(reason) = self.disk.refusal() {
+            let reason = format!("{}: {reason}", self.disk.disk.describe());
+            return Err(Error::Unwritable { reason });
+        }
         let pages = notes.len().div_ceil(NOTES_PER_PAGE_MAX) as u64;
         if self
             .current
@@ -164,20 +164,20 @@ impl Task {
     }
 
     async fn turn(&mut self) -> u64 {
-        if self.current.as_ref().is_some_and(|current| current.position == 0) {
-            return self.next_number - 1;
+        if let Some(current) = self.current.as_ref().filter(|current| current.position == 0) {
+            return current.number;
         }
         self.current = None;
-        let number = self.next_number;
+        let number = self.disk.next_journal();
         match self.create().await {
             Ok(current) => self.current = Some(current),
-            Err(error) => tracing::warn!(%error, "cannot make the next journal yet"),
+            Err(error) => self.disk.log_failure(CREATE, &error),
         }
         number
     }
 
     async fn create(&mut self) -> Result<Current, Error> {
-        let number = self.next_number;
+        let number = self.disk.next_journal();
         let disk = &self.disk.disk;
         let file = match disk.open(&file_name(number), OpenMode::Create).await {
             Ok(file) => file,
@@ -191,7 +191,8 @@ impl Task {
         };
         file.allocate(0, JOURNAL_BYTES).await?;
         disk.sync_directory().await?;
-        self.next_number += 1;
+        self.disk.raise_next_journal(number + 1);
+        self.disk.log_success(CREATE);
         self.disk.space.add(JOURNAL_BYTES);
         Ok(Current {
             number,

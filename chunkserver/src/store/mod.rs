@@ -38,12 +38,14 @@ pub mod writer;
 mod admission;
 mod checkpoint;
 mod disk;
+mod held;
 mod index;
 mod journal;
 mod maintenance;
 mod open;
 mod packer;
 mod reclaim;
+mod replay;
 mod scan;
 mod schema;
 mod space;
@@ -72,10 +74,12 @@ use disk_identity::Identity;
 use error::Error;
 use index::{DiskNumber, Entry, Index, State};
 use journal::Journal;
+use orders::Dropped;
 use packer::Packer;
 use reader::Reader;
 use record::{InventoryItem, RecordMeta, Stored, Trailer};
 use recovery::Recovered;
+use space::Room;
 use writer::Begun;
 
 /// Trailers kept in memory, so that many small reads of one chunk cost one read each (8 KiB each at most).
@@ -99,6 +103,8 @@ struct Inner {
     /// Ends the tasks beside the disks.
     stop: Shutdown,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Guards the attempts which a late recovery found missing, until they are asked for.
+    lost: Mutex<Vec<AttemptId>>,
 }
 
 /// One disk and the tasks beside it.
@@ -127,7 +133,7 @@ pub struct DiskUsage {
     pub in_flight: ByteCount,
     /// What may still be promised; the reserve is not part of it.
     pub free: ByteCount,
-    /// Why it takes no writes, if so: one sentence.
+    /// Why it takes no writes, or not all of them, if so: one sentence.
     pub refuses_because: Option<String>,
 }
 
@@ -214,14 +220,14 @@ impl Store {
         self.0.raise_epoch(epoch).await
     }
 
-    /// Drops attempts by order of the leader of `epoch`: at most [`orders::DROPS_PER_ORDER_MAX`]. When it returns,
-    /// none of them is found, none can be written, and none comes back; attempts that are unknown too. Asking again
-    /// does no harm.
+    /// Drops attempts by order of the leader of `epoch`: at most [`orders::DROPS_PER_ORDER_MAX`]. Of those that are
+    /// answered as dropped none is found, none can be written, and none comes back; attempts that are unknown too.
+    /// Those on a disk that refuses are left. Asking again does no harm.
     ///
     /// # Errors
-    /// [`Error::Stale`] if a higher epoch has been seen: nothing is done. [`Error::Unwritable`], [`Error::Disk`]:
-    /// some may have been dropped; ask again.
-    pub async fn drop_attempts(&self, epoch: Epoch, attempts: &[AttemptId]) -> Result<(), Error> {
+    /// [`Error::Stale`] if a higher epoch has been seen: nothing is done. [`Error::Unwritable`], [`Error::Disk`]: no
+    /// disk takes the epoch.
+    pub async fn drop_attempts(&self, epoch: Epoch, attempts: &[AttemptId]) -> Result<Dropped, Error> {
         self.0.drop_attempts(epoch, attempts).await
     }
 
@@ -239,8 +245,13 @@ impl Store {
 
     /// Records that were found damaged and are kept aside, at most `limit`.
     pub fn suspects(&self, limit: usize) -> Vec<InventoryItem> {
-        self.0
-            .list(None, None, limit, |entry| entry.state == State::Suspect)
+        self.0.suspects(limit)
+    }
+
+    /// Attempts of which a checkpoint knew and whose segments were found missing since the store was opened; each is
+    /// answered once. Those found before are in the reports of [`Store::open`].
+    pub fn take_lost(&self) -> Vec<AttemptId> {
+        std::mem::take(&mut *self.0.lost.lock())
     }
 
     /// One line per disk.
@@ -314,22 +325,34 @@ impl Inner {
     ) -> Vec<InventoryItem> {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
-        let id = |entry: &Entry| self.handle(entry.disk).ok().map(|handle| handle.disk.owner.disk);
         self.index.read(|content| {
             let records = content.records.range((from, Unbounded));
             let records = records.filter(|(_, entry)| wanted(entry));
-            let items = records.filter_map(|(attempt, entry)| {
-                Some(InventoryItem {
-                    attempt: *attempt,
-                    upload: entry.upload,
-                    version: entry.version,
-                    index: entry.index,
-                    disk: id(entry).filter(|id| disk.is_none_or(|disk| disk == *id))?,
-                    length: u64::from(entry.length),
-                    suspect: entry.state == State::Suspect,
-                })
-            });
+            let items = records.filter_map(|(attempt, entry)| self.item(*attempt, entry));
+            let items = items.filter(|item| disk.is_none_or(|disk| disk == item.disk));
             items.take(limit).collect()
+        })
+    }
+
+    fn suspects(&self, limit: usize) -> Vec<InventoryItem> {
+        self.index.read(|content| {
+            let found = content.suspects.iter().filter_map(|attempt| {
+                let entry = content.records.get(attempt)?;
+                self.item(*attempt, entry)
+            });
+            found.take(limit).collect()
+        })
+    }
+
+    fn item(&self, attempt: AttemptId, entry: &Entry) -> Option<InventoryItem> {
+        Some(InventoryItem {
+            attempt,
+            upload: entry.upload,
+            version: entry.version,
+            index: entry.index,
+            disk: self.handle(entry.disk).ok()?.disk.owner.disk,
+            length: u64::from(entry.length),
+            suspect: entry.state == State::Suspect,
         })
     }
 }
@@ -337,8 +360,11 @@ impl Inner {
 impl DiskHandle {
     fn usage(&self) -> DiskUsage {
         let room = self.disk.space.room();
-        let poisoned = self.disk.disk.poisoned();
-        let full = (room.free == 0).then(|| "it is full".to_owned());
+        let full = || match room {
+            Room { capacity: 0, .. } => Some("its free space cannot be measured".to_owned()),
+            Room { free: 0, .. } => Some("it is full".to_owned()),
+            _ => None,
+        };
         DiskUsage {
             disk: self.disk.owner.disk,
             path: self.disk.disk.describe().to_owned(),
@@ -346,7 +372,7 @@ impl DiskHandle {
             used: ByteCount::new(room.used),
             in_flight: ByteCount::new(room.promised),
             free: ByteCount::new(room.free),
-            refuses_because: poisoned.or(full),
+            refuses_because: self.disk.trouble().or_else(full),
         }
     }
 }

@@ -29,9 +29,6 @@ use super::segment::Owner;
 use super::space::Space;
 use super::{DiskHandle, Inner, TRAILERS_CACHED_MAX, reclaim};
 
-/// Attempts named in one report; more are counted only.
-const LOST_NAMED_MAX: usize = 1000;
-
 /// Makes and locks the directories of `config`.
 pub(super) fn open_directories(config: &StoreConfig) -> Result<Vec<(Disk, Option<ByteCount>)>, Error> {
     config.validate()?;
@@ -70,7 +67,7 @@ pub(super) async fn open(
         all_loaded.push(load(disk, *owner, number, *is_new).await?);
     }
     let index = Arc::new(Index::default());
-    index.write(|content| merge(content, &mut all_loaded));
+    index.write(|content| merge(content, (0..).map(DiskNumber).zip(&mut all_loaded).collect()));
     let epoch = index.read(|content| content.disks.values().map(|disk| disk.epoch).max());
     let mut handles = Vec::new();
     let mut tasks = Vec::new();
@@ -82,7 +79,7 @@ pub(super) async fn open(
     {
         let space = Space::new(capacity, config.reserve_bytes, clock.clone());
         let used = index.read(|content| content.disks.get(&number).map_or(0, |own| own.bytes()));
-        space.add(used + loaded.other_bytes);
+        space.set_used(used + loaded.other_bytes);
         let disk = Arc::new(StoreDisk::new(
             number,
             owner,
@@ -92,6 +89,7 @@ pub(super) async fn open(
             random.clone(),
             config.segment_bytes.get(),
         ));
+        disk.raise_next_journal(loaded.next_journal);
         handles.push(start(disk, loaded, &stop, &mut tasks).await);
     }
     let inner = Inner {
@@ -106,6 +104,7 @@ pub(super) async fn open(
         closed: std::sync::atomic::AtomicBool::new(false),
         stop,
         tasks: Mutex::new(tasks),
+        lost: Mutex::default(),
     };
     inner.tidy_after_recovery().await;
     Ok((
@@ -138,26 +137,37 @@ async fn claim_all(
 }
 
 /// One index of all disks. Tombstones go first: whichever disk has one, no other brings the attempt back.
-fn merge(content: &mut Content, all: &mut [Loaded]) {
-    for (number, loaded) in (0..).map(DiskNumber).zip(all.iter_mut()) {
+pub(super) fn merge(content: &mut Content, mut all: Vec<(DiskNumber, &mut Loaded)>) {
+    for (number, loaded) in &mut all {
+        let number = *number;
         content.disks.insert(number, std::mem::take(&mut loaded.content));
         for (attempt, entry) in std::mem::take(&mut loaded.records) {
-            if content.records.contains_key(&attempt) {
-                let sentence =
-                    format!("attempt {attempt} is stored on two disks; the copy here is left alone");
-                loaded.report.problems.push(sentence);
-                continue;
-            }
+            let is_twice = content.records.contains_key(&attempt);
             if let Some(segment) = content.disk(number).segments.get_mut(&entry.segment) {
-                segment.records += 1;
-                segment.bytes += entry.extent.bytes();
+                if is_twice {
+                    // Looked at again at the next start, and not removed before.
+                    segment.sealed = false;
+                    segment.end = segment.end.min(entry.extent.offset());
+                } else {
+                    segment.records += 1;
+                    segment.bytes += entry.extent.bytes();
+                }
             }
-            content.records.insert(attempt, entry);
+            if is_twice {
+                loaded.problem(format!(
+                    "attempt {attempt} is stored on two disks; the copy here is left alone"
+                ));
+            } else {
+                if entry.state == State::Suspect {
+                    content.suspects.insert(attempt);
+                }
+                content.records.insert(attempt, entry);
+            }
         }
     }
-    for (number, loaded) in (0..).map(DiskNumber).zip(all.iter_mut()) {
+    for (number, loaded) in &mut all {
         for note in std::mem::take(&mut loaded.notes) {
-            content.apply(number, note);
+            content.apply(*number, note);
         }
     }
     let dropped: Vec<_> = content
@@ -170,9 +180,10 @@ fn merge(content: &mut Content, all: &mut [Loaded]) {
         if let Some(entry) = content.records.get_mut(&attempt) {
             entry.state = State::Dropped;
         }
+        content.suspects.remove(&attempt);
         content.disk(disk).unpunched.insert(attempt);
     }
-    for (number, loaded) in (0..).map(DiskNumber).zip(all.iter_mut()) {
+    for (number, loaded) in all {
         let own = || content.records.values().filter(|entry| entry.disk == number);
         loaded.report.records = own().filter(|entry| entry.state == State::Stored).count() as u64;
         loaded.report.suspects = own().filter(|entry| entry.state == State::Suspect).count() as u64;
@@ -180,7 +191,7 @@ fn merge(content: &mut Content, all: &mut [Loaded]) {
         let lost = missing
             .into_iter()
             .filter(|attempt| !content.has_tombstone(*attempt));
-        loaded.report.lost = lost.take(LOST_NAMED_MAX).collect();
+        loaded.report.lost = lost.collect();
     }
 }
 
@@ -191,7 +202,7 @@ async fn start(
     tasks: &mut Vec<JoinHandle<()>>,
 ) -> DiskHandle {
     disk.measure().await;
-    let (journal, journal_task) = Journal::start(Arc::clone(&disk), loaded.next_journal, stop.clone());
+    let (journal, journal_task) = Journal::start(Arc::clone(&disk), stop.clone());
     let (packer, packer_task) = Packer::start(Arc::clone(&disk), stop.clone());
     tasks.extend([journal_task, packer_task]);
     DiskHandle {
@@ -206,7 +217,7 @@ async fn start(
 impl Inner {
     /// Gives back what an earlier process had dropped, and saves what recovery found. What fails is tried again by
     /// maintenance.
-    async fn tidy_after_recovery(&self) {
+    pub(super) async fn tidy_after_recovery(&self) {
         for handle in &self.disks {
             reclaim::punch_dropped(&handle.disk).await;
         }

@@ -1,7 +1,8 @@
 //! Orders of the leader that destroy: drops, and the epochs that fence them.
 //!
 //! Invariant (P6, P7): an order acts only after its epoch is durable here, and never below the highest seen. A drop
-//! acts only after its tombstone is durable, and is answered only then; what was answered never comes back.
+//! acts only after its tombstone is durable, and is answered only then; what was answered never comes back. A disk that
+//! refuses keeps its own drops waiting and nobody else's.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +44,7 @@ impl Inner {
         }
     }
 
-    pub(super) async fn drop_attempts(&self, epoch: Epoch, attempts: &[AttemptId]) -> Result<(), Error> {
+    pub(super) async fn drop_attempts(&self, epoch: Epoch, attempts: &[AttemptId]) -> Result<Dropped, Error> {
         if attempts.len() > DROPS_PER_ORDER_MAX {
             let reason = format!("an order drops at most {DROPS_PER_ORDER_MAX} attempts");
             return Err(Error::Invalid { reason });
@@ -51,40 +52,67 @@ impl Inner {
         self.check_open()?;
         self.raise_epoch(epoch).await?;
         fail::point("replica.tombstoned:before");
-        let mut failure = None;
-        for (disk, notes) in self.by_disk(attempts) {
+        let mut dropped = Dropped::default();
+        for (disk, todo) in self.by_disk(attempts) {
             let handle = self.handle(disk)?;
-            match handle.journal.append(notes).await {
+            let notes: Vec<Note> = todo.fresh.iter().copied().map(Note::Tombstone).collect();
+            let outcome = if notes.is_empty() {
+                Ok(())
+            } else {
+                handle.journal.append(notes).await
+            };
+            dropped.attempts.extend(todo.had_tombstone);
+            match outcome {
                 Ok(()) => {
                     fail::point("replica.tombstoned:after");
+                    dropped.attempts.extend(todo.fresh);
                     reclaim::punch_dropped(&handle.disk).await;
                 }
-                Err(error) => failure = Some(error),
+                Err(error) => {
+                    dropped.left += todo.fresh.len();
+                    dropped.failure = dropped.failure.or(Some(error));
+                }
             }
         }
-        failure.map_or(Ok(()), Err)
+        Ok(dropped)
     }
 
-    /// Tombstones still to be written, by the disk that has the record, or will: those of unknown attempts go to the
+    /// What is to be done on each disk: that which has the record, or will; tombstones of unknown attempts go to the
     /// first disk that takes writes.
-    fn by_disk(&self, attempts: &[AttemptId]) -> BTreeMap<DiskNumber, Vec<Note>> {
-        let healthy = self
-            .disks
-            .iter()
-            .find(|handle| handle.disk.disk.poisoned().is_none());
+    fn by_disk(&self, attempts: &[AttemptId]) -> BTreeMap<DiskNumber, ToDrop> {
+        let healthy = self.disks.iter().find(|handle| handle.disk.refusal().is_none());
         let fallback = healthy.map_or(DiskNumber(0), |handle| handle.disk.number);
-        let mut notes: BTreeMap<DiskNumber, Vec<Note>> = BTreeMap::new();
+        let mut all: BTreeMap<DiskNumber, ToDrop> = BTreeMap::new();
         self.index.read(|content| {
             for attempt in attempts {
                 if content.has_tombstone(*attempt) {
+                    all.entry(fallback).or_default().had_tombstone.push(*attempt);
                     continue;
                 }
                 let record = content.records.get(attempt).map(|entry| entry.disk);
                 let disk = record.or_else(|| content.writing.get(attempt).copied());
-                let list = notes.entry(disk.unwrap_or(fallback)).or_default();
-                list.push(Note::Tombstone(*attempt));
+                let todo = all.entry(disk.unwrap_or(fallback)).or_default();
+                todo.fresh.push(*attempt);
             }
         });
-        notes
+        all
     }
+}
+
+/// What became of an order.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    /// These have durable tombstones.
+    pub attempts: Vec<AttemptId>,
+    /// How many have none, because their disks refused.
+    pub left: usize,
+    /// Why, of the first of them.
+    pub failure: Option<Error>,
+}
+
+/// The attempts of an order that are one disk's business.
+#[derive(Default)]
+struct ToDrop {
+    fresh: Vec<AttemptId>,
+    had_tombstone: Vec<AttemptId>,
 }

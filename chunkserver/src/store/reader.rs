@@ -310,8 +310,9 @@ impl Inner {
         }
     }
 
-    /// The medium would not give the bytes. If it gives others of the same file, these are lost: a bad sector.
-    /// Otherwise it is the whole disk, about which the record says nothing.
+    /// The bytes could not be read. If the medium would not give them and gives others of the same file, they are lost:
+    /// a bad sector. Otherwise it is the whole disk, or something that passes (memory, descriptors), and says nothing
+    /// about the record.
     async fn unreadable(
         &self,
         handle: &DiskHandle,
@@ -320,7 +321,7 @@ impl Inner {
         part: &'static str,
         error: Error,
     ) -> Error {
-        if !matches!(error, Error::Disk(common::disk::Error::Io { .. })) {
+        if !matches!(&error, Error::Disk(error) if error.is_of_medium()) {
             return self.index.find_stored(attempt).err().unwrap_or(error);
         }
         let probe = async {

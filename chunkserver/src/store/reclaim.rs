@@ -10,10 +10,12 @@ use common::ids::AttemptId;
 use super::disk::StoreDisk;
 use super::index::{Entry, SegmentId};
 
+const PUNCH: &str = "give the space of dropped records back";
+
 /// Punches out every dropped record of `disk`, then removes segments that are empty. What fails stays listed and is
 /// tried again at the next call. Two calls at once do no harm.
 pub(super) async fn punch_dropped(disk: &StoreDisk) {
-    if disk.disk.poisoned().is_some() {
+    if disk.refusal().is_some() {
         return;
     }
     let work = disk.index.read(|content| {
@@ -46,7 +48,7 @@ async fn punch(disk: &StoreDisk, segment: SegmentId, records: &[(AttemptId, Entr
             return gone;
         }
         Err(error) => {
-            tracing::warn!(segment = segment.0, %error, "cannot give space back yet");
+            disk.log_failure(PUNCH, &error);
             return gone;
         }
     };
@@ -54,10 +56,11 @@ async fn punch(disk: &StoreDisk, segment: SegmentId, records: &[(AttemptId, Entr
         match file.punch(entry.extent.offset(), entry.extent.bytes()).await {
             Ok(()) => gone.push(*attempt),
             Err(error) => {
-                tracing::warn!(segment = segment.0, %error, "cannot give space back yet");
-                break;
+                disk.log_failure(PUNCH, &error);
+                return gone;
             }
         }
     }
+    disk.log_success(PUNCH);
     gone
 }

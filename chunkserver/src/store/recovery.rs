@@ -4,25 +4,26 @@
 //! - What was acknowledged is found; what was not is found whole or not at all; what has a tombstone is not found.
 //! - Everything that is found has been synced before it is shown: a process that was killed may have left records in
 //!   the cache that a power cut would take.
-//! - Nothing is written into a segment of an earlier process: each is sealed behind its last record.
-//! - A damaged record that was durable once (a later header or the journal says so) is kept and listed as suspect. One
-//!   that was cut short by the crash is cut off, by itself.
+//! - Nothing is written into a segment of an earlier process: each is sealed behind its last record ([`super::replay`]).
+//! - What could not be read or synced, for whatever reason, is not removed, sealed, cut or left out of a checkpoint: its
+//!   disk is held. Of a held disk that is shown which is certain; nothing on it is changed until all of it could be
+//!   recovered ([`super::held`]). Damage is another matter: bytes that are there and wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use common::disk::buffer::AlignedBuf;
 use common::disk::{Disk, OpenMode, PAGE_BYTES};
+use common::error::chain;
 use common::ids::{AttemptId, DiskId};
 
 use super::checkpoint::{self, Kept, Snapshot};
 use super::disk_identity::aside;
 use super::error::Error;
-use super::index::{DiskContent, DiskNumber, Entry, Note, Segment, State};
+use super::index::{DiskContent, DiskNumber, Entry, Note};
 use super::journal::{self, JOURNAL_BYTES};
-use super::scan::{Found, Scan, scan};
-use super::schema::{Extent, PAGE, Unreadable};
-use super::segment::{Owner, SegmentName, decode_head};
+use super::schema::{PAGE, Unreadable};
+use super::segment::{Owner, SegmentName};
 
 /// What a start found in one data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,28 +65,28 @@ pub(super) struct Loaded {
     pub(super) report: Recovered,
 }
 
-/// Reads `disk`, seals its segments, and makes what was found durable.
+/// Reads `disk`, seals its segments, and makes what was found durable. What the disk refuses holds it.
+///
+/// # Errors
+/// [`Error::Directory`] for what a newer build wrote.
 pub(super) async fn load(
     disk: &Disk,
     owner: Owner,
     number: DiskNumber,
     is_new: bool,
 ) -> Result<Loaded, Error> {
-    let names = disk.list().await?;
     let mut loaded = Loaded::new(disk, owner, is_new);
-    for name in names.iter().filter(|name| name.ends_with(&aside(""))) {
-        if let Err(error) = checkpoint::remove_if_there(disk, name).await {
-            loaded.problem(format!("{name} is not removed yet: {error}"));
+    match loaded.load_all(disk, owner, number).await {
+        Ok(()) => Ok(loaded),
+        Err(Error::Disk(error)) => {
+            // Without all notes a record may have been dropped, and without all segments there is nothing to compare.
+            loaded.records.clear();
+            loaded.content.segments.clear();
+            loaded.hold(chain(&error));
+            Ok(loaded)
         }
+        Err(error) => Err(error),
     }
-    loaded.load_checkpoint(disk, owner, number, &names).await?;
-    loaded.load_journals(disk, owner, &names).await?;
-    let segments: BTreeSet<SegmentName> = names.iter().filter_map(|name| SegmentName::parse(name)).collect();
-    loaded.note_missing_segments(&segments);
-    for name in segments {
-        loaded.load_segment(disk, number, name).await?;
-    }
-    Ok(loaded)
 }
 
 impl Loaded {
@@ -116,8 +117,47 @@ impl Loaded {
         }
     }
 
-    fn problem(&mut self, sentence: String) {
+    pub(super) fn problem(&mut self, sentence: String) {
         self.report.problems.push(sentence);
+    }
+
+    fn hold(&mut self, reason: String) {
+        self.problem(format!("nothing is written here until this passes: {reason}"));
+        self.content.held = Some(reason);
+    }
+
+    /// # Errors
+    /// [`Error::Disk`]: what is needed to understand the rest cannot be read.
+    async fn load_all(&mut self, disk: &Disk, owner: Owner, number: DiskNumber) -> Result<(), Error> {
+        let names = disk.list().await?;
+        for name in names.iter().filter(|name| name.ends_with(&aside(""))) {
+            if let Err(error) = checkpoint::remove_if_there(disk, name).await {
+                self.problem(format!("{name} is not removed yet: {error}"));
+            }
+        }
+        self.load_checkpoint(disk, owner, number, &names).await?;
+        self.load_journals(disk, owner, &names).await?;
+        let segments: BTreeSet<SegmentName> =
+            names.iter().filter_map(|name| SegmentName::parse(name)).collect();
+        self.note_missing_segments(&segments);
+        let mut left = 0;
+        let mut first = None;
+        for name in segments {
+            match self.load_segment(disk, number, name).await {
+                Err(Error::Disk(error)) => {
+                    left += 1;
+                    first = first.or(Some(error));
+                }
+                outcome => outcome?,
+            }
+        }
+        if let Some(error) = first {
+            self.hold(format!(
+                "{left} segments could not be read or made durable: {}",
+                chain(&error)
+            ));
+        }
+        Ok(())
     }
 
     async fn load_checkpoint(
@@ -149,19 +189,13 @@ impl Loaded {
                     });
                 }
                 Ok(Err(Unreadable::Damaged)) => {
+                    // It is not one of those to keep, and goes when two newer ones are there.
                     self.problem(format!(
                         "checkpoint {at} is damaged; the segments are read instead"
                     ));
-                    // It has no use, and must not be counted as one of those to keep.
-                    if let Err(error) = checkpoint::remove_if_there(disk, &checkpoint::file_name(at)).await {
-                        self.problem(format!("checkpoint {at} is not removed yet: {error}"));
-                    }
                 }
-                Err(error @ Error::Disk(common::disk::Error::Io { .. })) => {
-                    self.problem(format!(
-                        "checkpoint {at} cannot be read: {}",
-                        common::error::chain(&error)
-                    ));
+                Err(Error::Disk(error)) if error.is_of_medium() => {
+                    self.problem(format!("checkpoint {at} cannot be read: {}", chain(&error)));
                 }
                 Err(error) => return Err(error),
             }
@@ -239,166 +273,4 @@ impl Loaded {
             .extract_if(.., |_, entry| !there.contains(&entry.segment));
         self.missing = missing.map(|(attempt, _)| attempt).collect();
     }
-
-    /// Takes what a segment holds beyond the checkpoint, and seals it.
-    async fn load_segment(
-        &mut self,
-        disk: &Disk,
-        number: DiskNumber,
-        name: SegmentName,
-    ) -> Result<(), Error> {
-        self.content.highest_segment = self.content.highest_segment.max(name.id.0);
-        let known = self.content.segments.get(&name.id).copied();
-        if known.is_some_and(|segment| segment.sealed) {
-            return Ok(());
-        }
-        let file = disk.open(&name.file_name(), OpenMode::ReadDirect).await?;
-        self.check_head(&file, name).await?;
-        let from = known.map_or(PAGE, |segment| segment.end);
-        let scan = scan(&file, name, from).await?;
-        drop(file);
-        self.report.scanned_bytes += scan.bytes;
-        if scan.unreadable_pages > 0 {
-            let count = scan.unreadable_pages;
-            self.problem(format!(
-                "{} has {count} pages that cannot be read",
-                name.file_name()
-            ));
-        }
-        let (records, torn) = self.judge(number, name, &scan);
-        self.report.torn += torn;
-        let end = records
-            .iter()
-            .map(|(_, entry)| entry.extent.end())
-            .fold(from, u64::max);
-        match settle(disk, name, end).await {
-            Ok(()) => {
-                self.report.replayed += records.len() as u64;
-                self.records.extend(records);
-            }
-            Err(error) => self.problem(format!(
-                "{} records of {} are left out, because they could not be synced: {}",
-                records.len(),
-                name.file_name(),
-                common::error::chain(&error)
-            )),
-        }
-        let segment = Segment {
-            seed: name.seed,
-            end,
-            sealed: true,
-            records: 0,
-            bytes: 0,
-        };
-        self.content.segments.insert(name.id, segment);
-        self.content.changes += 1;
-        Ok(())
-    }
-
-    async fn check_head(&mut self, file: &common::disk::DiskFile, name: SegmentName) -> Result<(), Error> {
-        let head = match file.read(0, PAGE_BYTES, AlignedBuf::unpooled(PAGE_BYTES)).await {
-            Ok(head) => head,
-            Err(error @ common::disk::Error::Io { .. }) => {
-                self.problem(format!(
-                    "the head of {} cannot be read: {error}",
-                    name.file_name()
-                ));
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        match decode_head(head.as_slice(), name) {
-            Ok(_) => Ok(()),
-            Err(Unreadable::Newer(version)) => Err(Error::Directory {
-                path: name.file_name().into(),
-                reason: format!(
-                    "it is of format {version}, which a newer build wrote; run the newer version"
-                ),
-            }),
-            Err(Unreadable::Damaged) => {
-                // Zeros are a segment that lost its power before its first record.
-                if head.as_slice().iter().any(|byte| *byte != 0) {
-                    self.problem(format!(
-                        "the head of {} is damaged; its records are read all the same",
-                        name.file_name()
-                    ));
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Which of the found records count, and how many were torn.
-    fn judge(
-        &mut self,
-        number: DiskNumber,
-        name: SegmentName,
-        scan: &Scan,
-    ) -> (Vec<(AttemptId, Entry)>, u64) {
-        let mut records = Vec::new();
-        let mut torn = 0;
-        let noted = |attempt| self.notes.contains(&Note::Suspect(attempt));
-        let was_durable: Vec<bool> = scan
-            .found
-            .iter()
-            .map(|found| found.start < scan.settled || noted(found.attempt))
-            .collect();
-        for (at, (found, was_durable)) in scan.found.iter().zip(was_durable).enumerate() {
-            if !found.whole && !was_durable {
-                torn += 1;
-                continue;
-            }
-            let next = scan.found.get(at + 1).map_or(u64::MAX, |next| next.start);
-            let end = if found.whole {
-                found.end
-            } else {
-                damaged_end(found, next)
-            };
-            let Some(extent) = Extent::between(found.start, end) else {
-                continue;
-            };
-            let entry = Entry {
-                disk: number,
-                segment: name.id,
-                extent,
-                length: u32::try_from(found.length).unwrap_or(u32::MAX),
-                layout: found.layout,
-                state: if found.whole {
-                    State::Stored
-                } else {
-                    State::Suspect
-                },
-                upload: found.upload,
-                version: found.version,
-                index: found.index,
-            };
-            if self.records.contains_key(&found.attempt) {
-                self.problem(format!(
-                    "attempt {} is stored twice; the second copy is left alone",
-                    found.attempt
-                ));
-                continue;
-            }
-            records.push((found.attempt, entry));
-        }
-        (records, torn)
-    }
-}
-
-/// A damaged record reaches to the next record where its own end is unknown.
-fn damaged_end(found: &Found, next: u64) -> u64 {
-    if found.length > 0 || next == u64::MAX {
-        found.end.min(next)
-    } else {
-        next
-    }
-}
-
-/// Makes what was found in a segment durable, and cuts the rest off.
-async fn settle(disk: &Disk, name: SegmentName, end: u64) -> Result<(), Error> {
-    let file = disk.open(&name.file_name(), OpenMode::Update).await?;
-    file.sync().await?;
-    disk.sync_directory().await?;
-    file.cut(end).await?;
-    Ok(())
 }

@@ -3,6 +3,8 @@
 //! Invariant: a record is found whole only if header, trailer and every block agree; whatever is not is stepped over
 //! page by page, so that damage costs the record it is in and none that follow (P5).
 
+use std::collections::BTreeSet;
+
 use common::checksum::block_checksum;
 use common::disk::buffer::AlignedBuf;
 use common::disk::{DiskFile, PAGE_BYTES};
@@ -42,14 +44,14 @@ pub(super) struct Scan {
     pub(super) settled: u64,
     /// Bytes read.
     pub(super) bytes: u64,
-    /// Pages that the medium would not give.
-    pub(super) unreadable_pages: u64,
+    /// Pages that the medium would not give, by position.
+    pub(super) unreadable: BTreeSet<u64>,
 }
 
 /// Scans the segment `name` from `from` (a page boundary) to its end.
 ///
 /// # Errors
-/// The disk cannot be read at all, or a record was written by a newer build.
+/// The disk cannot be read at all, or not for the moment, or a record was written by a newer build.
 pub(super) async fn scan(file: &DiskFile, name: SegmentName, from: u64) -> Result<Scan, Error> {
     let mut scanner = Scanner {
         name,
@@ -69,7 +71,7 @@ pub(super) async fn scan(file: &DiskFile, name: SegmentName, from: u64) -> Resul
         };
     }
     scan.bytes = scanner.window.bytes;
-    scan.unreadable_pages = scanner.window.unreadable_pages;
+    scan.unreadable = scanner.window.unreadable;
     Ok(scan)
 }
 
@@ -225,17 +227,17 @@ struct Window {
     start: u64,
     buffer: Option<AlignedBuf>,
     bytes: u64,
-    unreadable_pages: u64,
+    unreadable: BTreeSet<u64>,
 }
 
 impl Window {
-    const fn new(file: DiskFile) -> Self {
+    fn new(file: DiskFile) -> Self {
         Self {
             file,
             start: 0,
             buffer: None,
             bytes: 0,
-            unreadable_pages: 0,
+            unreadable: BTreeSet::new(),
         }
     }
 
@@ -263,7 +265,7 @@ impl Window {
         self.start = at;
         let buffer = match self.file.read(at, WINDOW_BYTES, buffer).await {
             Ok(buffer) => buffer,
-            Err(common::disk::Error::Io { .. }) => self.fill_by_page(at).await?,
+            Err(error) if error.is_of_medium() => self.fill_by_page(at).await?,
             Err(error) => return Err(error.into()),
         };
         self.bytes += buffer.len() as u64;
@@ -271,7 +273,7 @@ impl Window {
         Ok(())
     }
 
-    /// Zeros for the pages that cannot be read; an error if none can.
+    /// Zeros for the pages that cannot be read; an error if none can, here and at the head.
     async fn fill_by_page(&mut self, at: u64) -> Result<AlignedBuf, Error> {
         let mut out = AlignedBuf::unpooled(WINDOW_BYTES);
         let mut readable = 0;
@@ -286,16 +288,23 @@ impl Window {
                     let _ = out.extend(page.as_slice());
                     out.pad(PAGE_BYTES);
                 }
+                Err(error) if !error.is_of_medium() => return Err(error.into()),
                 Err(error) => {
-                    self.unreadable_pages += 1;
+                    self.unreadable.insert(at + out.len() as u64);
                     failure = Some(error);
                     let _ = out.extend(&[0; PAGE_BYTES]);
                 }
             }
         }
         match failure {
-            Some(error) if readable == 0 => Err(error.into()),
+            Some(error) if readable == 0 && !self.head_is_readable().await => Err(error.into()),
             _ => Ok(out),
         }
+    }
+
+    /// Whether the medium gives anything of the file at all: otherwise it is the disk and not a bad sector.
+    async fn head_is_readable(&self) -> bool {
+        let page = AlignedBuf::unpooled(PAGE_BYTES);
+        self.file.read(0, PAGE_BYTES, page).await.is_ok()
     }
 }

@@ -141,7 +141,12 @@ impl Space {
         })
     }
 
-    /// Counts bytes as used that need no promise: what recovery found, checkpoints.
+    /// What recovery found, in place of what was counted before.
+    pub(super) fn set_used(&self, bytes: u64) {
+        self.counts.lock().used = bytes;
+    }
+
+    /// Counts bytes as used that need no promise: journals, checkpoints, heads of segments.
     pub(super) fn add(&self, bytes: u64) {
         self.counts.lock().used += bytes;
     }

@@ -145,7 +145,9 @@ impl Health {
         }
         match &to {
             Standing::Working => {}
-            Standing::Strained(reason) => tracing::warn!(disk = %self.disk, reason, "the disk refuses some requests"),
+            Standing::Strained(reason) => {
+                tracing::warn!(disk = %self.disk, reason, "the disk refuses some requests")
+            }
             Standing::Stopped(reason) => {
                 tracing::error!(disk = %self.disk, reason, "the disk is not written to until a probe succeeds");
             }
@@ -190,7 +192,9 @@ impl Health {
     /// The error of another change: only the medium's own faults cast doubt on what comes after.
     pub(super) fn refused(&self, operation: &'static str, name: &str, source: io::Error) -> Error {
         if fault(&source) == Fault::Medium {
-            self.worsen(Standing::Stopped(format!("it could not {operation} {name}: {source}")));
+            self.worsen(Standing::Stopped(format!(
+                "it could not {operation} {name}: {source}"
+            )));
         }
         self.wrap(operation, name, source)
     }
@@ -234,7 +238,13 @@ mod tests {
 
     #[test]
     fn what_passes_is_lifted_and_what_an_fsync_left_is_not() {
-        for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOSPC, libc::EDQUOT] {
+        for code in [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOMEM,
+            libc::ENOSPC,
+            libc::EDQUOT,
+        ] {
             let health = Health::new("d".to_owned());
             health.unwritten("a", os(code));
             assert!(matches!(health.standing(), Standing::Strained(_)), "{code}");
@@ -262,7 +272,13 @@ mod tests {
     #[test]
     fn only_the_medium_makes_bytes_unreadable() {
         assert!(is_of_medium(&os(libc::EIO)));
-        for code in [libc::EMFILE, libc::ENOMEM, libc::EACCES, libc::ESTALE, libc::EINTR] {
+        for code in [
+            libc::EMFILE,
+            libc::ENOMEM,
+            libc::EACCES,
+            libc::ESTALE,
+            libc::EINTR,
+        ] {
             assert!(!is_of_medium(&os(code)), "{code}");
         }
     }

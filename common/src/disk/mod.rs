@@ -236,6 +236,14 @@ impl Disk {
         }
     }
 
+    /// Whether the disk may be written to.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`], [`Error::Poisoned`].
+    pub fn check(&self) -> Result<(), Error> {
+        self.health.check()
+    }
+
     /// Writes, syncs, reads back and removes a file of its own. If all of it succeeds, a disk that is strained or
     /// stopped works again.
     ///

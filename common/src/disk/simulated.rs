@@ -134,6 +134,25 @@ impl SimulatedDisk {
         }))
     }
 
+    /// Another disk with the same content, durable and not; no faults, no calls, no process.
+    pub fn fork(&self, random: Random) -> Self {
+        let state = self.0.state.lock();
+        Self(Arc::new(Shared {
+            name: self.0.name.clone(),
+            clock: self.0.clock.clone(),
+            random,
+            state: Mutex::new(State {
+                medium: state.medium.clone(),
+                capacity: state.capacity,
+                faults: Faults::default(),
+                steps: 0,
+                calls: Vec::new(),
+                life: 0,
+                powered: true,
+            }),
+        }))
+    }
+
     /// A handle for the process that uses the disk now.
     pub fn disk(&self) -> Disk {
         let life = self.0.state.lock().life;
@@ -249,7 +268,10 @@ impl State {
         self.calls.push(call);
         let number = self.calls.len() as u64;
         let faults = &self.faults;
-        let named = faults.calls_failing.iter().find(|(calls, _)| calls.contains(&number));
+        let named = faults
+            .calls_failing
+            .iter()
+            .find(|(calls, _)| calls.contains(&number));
         match named {
             Some((_, code)) => Err(io::Error::from_raw_os_error(*code)),
             None if faults.no_descriptors && call.needs_descriptor() => {
@@ -426,8 +448,7 @@ impl Driver for SimulatedDriver {
             Ok(())
         };
         let lose = |state: &mut State| state.medium.lose_entries();
-        self.shared
-            .change(self.life, Call::SyncDirectory, settle, lose)
+        self.shared.change(self.life, Call::SyncDirectory, settle, lose)
     }
 
     fn space(&self) -> Pending<io::Result<Space>> {
@@ -469,7 +490,9 @@ impl DriverFile for SimulatedFile {
                 .ok_or(io::ErrorKind::InvalidInput)?;
             let range = offset..offset + length as u64;
             let bad = |(name, at): &(String, u64)| {
-                state.medium.id(name) == Some(self.id) && *at < range.end && range.start < at + PAGE_BYTES as u64
+                state.medium.id(name) == Some(self.id)
+                    && *at < range.end
+                    && range.start < at + PAGE_BYTES as u64
             };
             if state.faults.unreadable.iter().any(bad) {
                 return Err(io::Error::from_raw_os_error(libc::EIO));

@@ -81,6 +81,19 @@ impl Lab {
         }
     }
 
+    /// Other simulated disks with the same content, that go their own way by `seed`.
+    pub(super) fn fork(&self, seed: u64) -> Self {
+        let Lab::Simulated { disks, config, .. } = self else {
+            panic!("a real directory cannot be forked")
+        };
+        let random = Random::seeded(seed);
+        Lab::Simulated {
+            disks: disks.iter().map(|disk| disk.fork(random.clone())).collect(),
+            config: config.clone(),
+            random,
+        }
+    }
+
     pub(super) fn config_mut(&mut self) -> &mut StoreConfig {
         match self {
             Lab::Real { config, .. } | Lab::Simulated { config, .. } => config,

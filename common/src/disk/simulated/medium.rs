@@ -16,7 +16,7 @@ const PAGE: u64 = PAGE_BYTES as u64;
 type Page = Arc<[u8]>;
 
 /// All files of a disk.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Medium {
     nodes: BTreeMap<u64, Node>,
     entries: BTreeMap<String, u64>,
@@ -26,20 +26,33 @@ pub(super) struct Medium {
 }
 
 /// What a power cut may undo.
+#[derive(Clone)]
 struct Change {
     kind: ChangeKind,
     /// A sync of the directory failed since: none that succeeds later covers it.
     lost: bool,
 }
 
+#[derive(Clone)]
 enum ChangeKind {
-    Created { name: String, id: u64 },
-    Removed { name: String, id: u64 },
-    Renamed { from: String, to: String, id: u64, replaced: Option<u64> },
+    Created {
+        name: String,
+        id: u64,
+    },
+    Removed {
+        name: String,
+        id: u64,
+    },
+    Renamed {
+        from: String,
+        to: String,
+        id: u64,
+        replaced: Option<u64>,
+    },
 }
 
 /// One file.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Node {
     pages: BTreeMap<u64, Page>,
     length: u64,

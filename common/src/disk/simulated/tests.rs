@@ -114,7 +114,10 @@ async fn a_disk_that_refused_a_change_works_again_once_a_probe_succeeds() {
     assert!(file.write(0, pages(2, 1)).await.is_err());
     assert!(matches!(disk.standing(), Standing::Stopped(_)));
     assert!(disk.probe().await.is_err());
-    assert!(matches!(disk.remove("a").await, Err(super::super::Error::Stopped { .. })));
+    assert!(matches!(
+        disk.remove("a").await,
+        Err(super::super::Error::Stopped { .. })
+    ));
     simulated.set_faults(Faults::default());
     disk.probe().await.unwrap();
     assert_eq!(disk.standing(), Standing::Working);
@@ -133,7 +136,10 @@ async fn want_of_descriptors_refuses_and_passes() {
     });
     for mode in [OpenMode::Create, OpenMode::Update, OpenMode::Read] {
         let refused = disk.open("b", mode).await.unwrap_err();
-        assert!(matches!(refused, super::super::Error::Exhausted { .. }), "{refused}");
+        assert!(
+            matches!(refused, super::super::Error::Exhausted { .. }),
+            "{refused}"
+        );
         assert!(!refused.is_of_medium());
     }
     file.write(0, pages(2, 1)).await.unwrap();
@@ -162,7 +168,10 @@ async fn no_later_sync_saves_what_a_failed_one_gave_up() {
             ..Faults::default()
         });
         assert!(file.sync().await.is_err());
-        assert!(matches!(disk.probe().await, Err(super::super::Error::Poisoned { .. })));
+        assert!(matches!(
+            disk.probe().await,
+            Err(super::super::Error::Poisoned { .. })
+        ));
         // Another process, which syncs again.
         simulated.end_process();
         let disk = simulated.disk();
