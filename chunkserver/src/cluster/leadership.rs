@@ -66,8 +66,12 @@ pub(crate) struct NodeLoad {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DiskSaid {
     pub(crate) id: DiskId,
+    pub(crate) path: String,
+    pub(crate) capacity_bytes: u64,
+    pub(crate) used_bytes: u64,
     pub(crate) free_bytes: u64,
-    pub(crate) refuses: bool,
+    /// Why it takes no writes; empty if it does.
+    pub(crate) refuses_because: String,
 }
 
 impl Said {
@@ -161,7 +165,7 @@ impl Leadership {
         chosen
             .filter_map(|row| {
                 let said = nodes.get(&row.node)?;
-                let writable = said.disks.iter().filter(|disk| !disk.refuses);
+                let writable = said.disks.iter().filter(|disk| disk.refuses_because.is_empty());
                 // A chunk goes to one disk: what matters is the roomiest, not the sum.
                 let roomiest = writable.map(|disk| disk.free_bytes).max()?;
                 Some(Candidate {
@@ -204,8 +208,11 @@ mod tests {
         Said {
             disks: vec![DiskSaid {
                 id: DiskId::new([1; 16]),
+                path: "/disks/1".to_owned(),
+                capacity_bytes: 1 << 30,
+                used_bytes: 0,
                 free_bytes,
-                refuses,
+                refuses_because: if refuses { "it is full" } else { "" }.to_owned(),
             }],
             ..Said::default()
         }

@@ -75,6 +75,19 @@ fn judge_cluster(cluster: &ClusterState, found: &mut Vec<(Health, String)>) {
             NodeCondition::Unknown => found.push((Health::Degraded, text("in an unknown state"))),
         }
     }
+    for (node, disk) in cluster
+        .nodes
+        .iter()
+        .flat_map(|node| node.disks.iter().map(move |disk| (node, disk)))
+    {
+        if let Err(reason) = &disk.writable {
+            let (path, name) = (&disk.path, &node.member.name);
+            found.push((
+                Health::Degraded,
+                format!("disk {path} of node {name} takes no new data: {reason}"),
+            ));
+        }
+    }
     if cluster.under_replicated_chunks > 0 {
         let chunks = super::human::count(cluster.under_replicated_chunks, "chunk");
         found.push((
@@ -98,7 +111,7 @@ fn judge_cluster(cluster: &ClusterState, found: &mut Vec<(Health, String)>) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::names::{Durability, GroupState, Load, Member, NodeInfo};
+    use crate::names::{DiskInfo, Durability, GroupState, Load, Member, NodeInfo};
     use common::ids::{ClusterId, Generation, NodeId};
     use common::units::ByteCount;
 
@@ -117,6 +130,7 @@ pub(crate) mod tests {
             condition: NodeCondition::Live,
             load: Load::default(),
             heartbeat_age: Some(Duration::from_millis(100)),
+            disks: vec![disk(Ok(()))],
         };
         Installation {
             names: GroupState {
@@ -149,6 +163,25 @@ pub(crate) mod tests {
             size: ByteCount::mib(1),
             uploads_open: 0,
         }
+    }
+
+    fn disk(writable: Result<(), String>) -> DiskInfo {
+        DiskInfo {
+            path: "/disks/1".to_owned(),
+            capacity: ByteCount::mib(9),
+            used: ByteCount::mib(1),
+            free: ByteCount::mib(8),
+            writable,
+        }
+    }
+
+    #[test]
+    fn a_disk_that_takes_no_writes_is_told() {
+        let mut stopped = installation();
+        stopped.clusters[0].nodes[1].disks = vec![disk(Err("it could not fsync segment-1".to_owned()))];
+        let (health, problems) = judge(&stopped);
+        let told = "disk /disks/1 of node alpha-2 takes no new data: it could not fsync segment-1";
+        assert_eq!((health, problems), (Health::Degraded, vec![told.to_owned()]));
     }
 
     #[test]

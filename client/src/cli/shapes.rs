@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::download::{DownloadReport, PlacedChunk, Placement, ReplicaState};
 use crate::names::{
-    ClusterState, Durability, Entry, EntryKind, GroupState, Installation, Load, Member, NodeInfo, User,
+    ClusterState, DiskInfo, Durability, Entry, EntryKind, GroupState, Installation, Load, Member, NodeInfo,
+    User,
 };
 use crate::upload::UploadReceipt;
 
@@ -456,6 +457,23 @@ pub struct NodeShape {
     pub heartbeat_age_millis: Option<u64>,
     /// What it carries.
     pub load: LoadShape,
+    /// Its disks.
+    pub disks: Vec<DiskShape>,
+}
+
+/// A disk of a node.
+#[derive(Clone, Debug, Serialize)]
+pub struct DiskShape {
+    /// Its directory on the node.
+    pub path: String,
+    /// Space in all.
+    pub capacity_bytes: u64,
+    /// Used by the store.
+    pub used_bytes: u64,
+    /// What it still takes.
+    pub free_bytes: u64,
+    /// Why it takes no writes; empty if it does.
+    pub refuses_because: String,
 }
 
 /// What a node or cluster carries.
@@ -538,6 +556,19 @@ impl From<&NodeInfo> for NodeShape {
             state: word(&node.condition),
             heartbeat_age_millis: node.heartbeat_age.map(millis),
             load: LoadShape::from(&node.load),
+            disks: node.disks.iter().map(DiskShape::from).collect(),
+        }
+    }
+}
+
+impl From<&DiskInfo> for DiskShape {
+    fn from(disk: &DiskInfo) -> Self {
+        Self {
+            path: disk.path.clone(),
+            capacity_bytes: disk.capacity.get(),
+            used_bytes: disk.used.get(),
+            free_bytes: disk.free.get(),
+            refuses_because: disk.writable.clone().err().unwrap_or_default(),
         }
     }
 }

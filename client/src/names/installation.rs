@@ -97,6 +97,23 @@ pub struct NodeInfo {
     pub load: Load,
     /// How long ago it last spoke; `None` where its cluster's leader has not heard it.
     pub heartbeat_age: Option<Duration>,
+    /// Its disks, as it last said.
+    pub disks: Vec<DiskInfo>,
+}
+
+/// A disk of a node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DiskInfo {
+    /// Its directory on the node.
+    pub path: String,
+    /// Space in all.
+    pub capacity: ByteCount,
+    /// Used by the store.
+    pub used: ByteCount,
+    /// What it still takes.
+    pub free: ByteCount,
+    /// `Ok` where it takes writes, otherwise why not.
+    pub writable: Result<(), String>,
 }
 
 /// How a cluster sees a node.
@@ -224,6 +241,23 @@ impl From<wire::NodeStatus> for NodeInfo {
             condition,
             load: wire.load.unwrap_or_default().into(),
             heartbeat_age: wire.heartbeat_age_millis.map(Duration::from_millis),
+            disks: wire.disks.into_iter().map(DiskInfo::from).collect(),
+        }
+    }
+}
+
+impl From<wire::DiskStatus> for DiskInfo {
+    fn from(wire: wire::DiskStatus) -> Self {
+        Self {
+            path: wire.path,
+            capacity: ByteCount::new(wire.capacity_bytes),
+            used: ByteCount::new(wire.used_bytes),
+            free: ByteCount::new(wire.free_bytes),
+            writable: if wire.refuses_because.is_empty() {
+                Ok(())
+            } else {
+                Err(wire.refuses_because)
+            },
         }
     }
 }

@@ -10,7 +10,7 @@ mod user;
 
 pub use entry::{DeleteOptions, Deleted, Entry, EntryKind, ListOptions, SearchQuery};
 pub use installation::{
-    ClusterState, Durability, GroupState, Installation, Load, Member, NodeCondition, NodeInfo,
+    ClusterState, DiskInfo, Durability, GroupState, Installation, Load, Member, NodeCondition, NodeInfo,
 };
 pub use pages::Pages;
 pub use user::{Login, NewUser, Role, User};

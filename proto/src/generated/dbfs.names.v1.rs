@@ -419,7 +419,7 @@ pub struct Load {
     #[prost(uint64, tag = "6")]
     pub in_flight_bytes: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeStatus {
     #[prost(message, optional, tag = "1")]
     pub member: ::core::option::Option<GroupMember>,
@@ -430,6 +430,28 @@ pub struct NodeStatus {
     /// Absent: whoever answers has not heard from the node.
     #[prost(uint64, optional, tag = "4")]
     pub heartbeat_age_millis: ::core::option::Option<u64>,
+    /// As it last said.
+    #[prost(message, repeated, tag = "5")]
+    pub disks: ::prost::alloc::vec::Vec<DiskStatus>,
+}
+/// One disk of a node.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiskStatus {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub disk_id: ::prost::bytes::Bytes,
+    /// Its directory on the node.
+    #[prost(string, tag = "2")]
+    pub path: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub capacity_bytes: u64,
+    #[prost(uint64, tag = "4")]
+    pub used_bytes: u64,
+    #[prost(uint64, tag = "5")]
+    pub free_bytes: u64,
+    /// Empty where it takes writes.
+    #[prost(string, tag = "6")]
+    pub refuses_because: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Durability {

@@ -11,9 +11,12 @@ pub struct DiskReport {
     pub used_bytes: u64,
     #[prost(uint64, tag = "4")]
     pub free_bytes: u64,
-    /// Set when the disk refuses writes (failed fsync, full, read-only): one sentence.
+    /// Set when the disk refuses writes (failed fsync, full, read-only, not recovered), or some of them: one sentence.
     #[prost(string, tag = "5")]
     pub refuses_because: ::prost::alloc::string::String,
+    /// Its directory.
+    #[prost(string, tag = "6")]
+    pub path: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HeartbeatRequest {

@@ -78,8 +78,11 @@ fn read(cluster: &Cluster, request: &wire::HeartbeatRequest) -> Said {
     let disks = request.disks.iter().filter_map(|disk| {
         Some(DiskSaid {
             id: DiskId::try_from(disk.disk_id.as_ref()).ok()?,
+            path: disk.path.clone(),
+            capacity_bytes: disk.capacity_bytes,
+            used_bytes: disk.used_bytes,
             free_bytes: disk.free_bytes,
-            refuses: !disk.refuses_because.is_empty(),
+            refuses_because: disk.refuses_because.clone(),
         })
     });
     let load = NodeLoad {

@@ -13,7 +13,7 @@ use crate::cluster::Cluster;
 use crate::cluster::background::publish::GENERATION;
 use crate::cluster::core::durability;
 use crate::cluster::directory::Directory;
-use crate::cluster::leadership::{Leadership, NodeLoad, Said};
+use crate::cluster::leadership::{DiskSaid, Leadership, NodeLoad, Said};
 use crate::cluster::store::counters::{Counter, reclaim_stopped};
 use crate::config::Durability;
 
@@ -126,8 +126,22 @@ fn nodes(cluster: &Cluster, directory: &Directory, said: &BTreeMap<NodeId, Said>
             heartbeat_age_millis: said
                 .get(&row.node)
                 .map(|said| u64::try_from(now.since(said.at).as_millis()).unwrap_or(u64::MAX)),
+            disks: said
+                .get(&row.node)
+                .map_or_else(Vec::new, |said| said.disks.iter().map(disk).collect()),
         })
         .collect()
+}
+
+fn disk(disk: &DiskSaid) -> wire::DiskStatus {
+    wire::DiskStatus {
+        disk_id: disk.id.bytes().to_vec().into(),
+        path: disk.path.clone(),
+        capacity_bytes: disk.capacity_bytes,
+        used_bytes: disk.used_bytes,
+        free_bytes: disk.free_bytes,
+        refuses_because: disk.refuses_because.clone(),
+    }
 }
 
 const fn load(load: NodeLoad) -> wire::Load {

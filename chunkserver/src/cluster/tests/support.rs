@@ -186,6 +186,7 @@ impl Member {
                     used_bytes: 0,
                     free_bytes: 1 << 40,
                     refuses_because: String::new(),
+                    path: "/disks/1".to_owned(),
                 })
                 .collect(),
             dropped_attempts: dropped.iter().map(|one| one.to_bytes().to_vec().into()).collect(),
