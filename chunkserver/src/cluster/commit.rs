@@ -62,7 +62,7 @@ fn arrows(command: &C) -> Vec<&'static str> {
         }
         C::AbandonUploads(_) => vec!["upload.abandoned"],
         C::ReleaseVersions(_) => vec!["version.released"],
-        C::MarkVersion(_) => vec!["chunk.marked"],
+        C::MarkVersions(_) => vec!["chunk.marked"],
         C::DoomChunks(_) => vec!["chunk.doomed", "chunk.spared", "replica.leaving"],
         C::ChunksDropped(_) => vec!["replica.tombstoned", "chunk.dropped", "version.gone"],
         C::NodeSeen(_) => vec!["node.admitted", "node.returned", "node.cleared"],
@@ -121,7 +121,7 @@ mod tests {
             C::Seal(wire::Seal::default()),
             C::AbandonUploads(wire::AbandonUploads::default()),
             C::ReleaseVersions(wire::ReleaseVersions::default()),
-            C::MarkVersion(wire::MarkVersion::default()),
+            C::MarkVersions(wire::MarkVersions::default()),
             C::DoomChunks(wire::DoomChunks::default()),
             C::ChunksDropped(wire::ChunksDropped::default()),
             C::NodeSeen(wire::NodeSeen::default()),

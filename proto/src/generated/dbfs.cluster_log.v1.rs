@@ -27,7 +27,7 @@ pub mod command {
         #[prost(message, tag = "7")]
         ReleaseVersions(super::ReleaseVersions),
         #[prost(message, tag = "8")]
-        MarkVersion(super::MarkVersion),
+        MarkVersions(super::MarkVersions),
         #[prost(message, tag = "9")]
         DoomChunks(super::DoomChunks),
         #[prost(message, tag = "10")]
@@ -160,11 +160,12 @@ pub struct Release {
     #[prost(uint64, tag = "2")]
     pub version: u64,
 }
-/// Marks the next chunks which a refused or released version held alone; goes on where the last one stopped.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct MarkVersion {
-    #[prost(uint64, tag = "1")]
-    pub version: u64,
+/// Marks the next chunks which refused or released versions held alone; goes on where the last one stopped.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MarkVersions {
+    #[prost(uint64, repeated, tag = "1")]
+    pub versions: ::prost::alloc::vec::Vec<u64>,
+    /// Of all of them together.
     #[prost(uint32, tag = "2")]
     pub chunks_max: u32,
     #[prost(uint64, tag = "3")]

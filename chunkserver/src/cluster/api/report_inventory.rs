@@ -4,6 +4,7 @@
 //! this leader happens to have applied. Left out is what may be in flight: uploads that this leader alone knows, and
 //! attempts that a later one planned. A number that was never given out stops all reclaim until an operator looks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use common::error::Kind;
@@ -101,9 +102,18 @@ fn judge(
         beyond: Vec::new(),
         stopped: counters::reclaim_stopped(connection)?.is_some(),
     };
+    let attempts: BTreeSet<AttemptId> = items.iter().map(|(attempt, _)| *attempt).collect();
+    let chunks = manifests::versions_of(connection, &attempts)?;
     for (attempt, item) in items {
-        let has_chunk = manifests::find_chunk(connection, *attempt)?.is_some();
-        let known = match uploads::find_number(connection, item.number)? {
+        let chunk = chunks.get(attempt);
+        let has_chunk = chunk.is_some();
+        // The chunk itself says for which version it was written: its upload need not be looked up.
+        let row = if chunk == Some(&item.version) {
+            None
+        } else {
+            uploads::find_number(connection, item.number)?
+        };
+        let known = match row {
             None => None,
             Some(row) => Some(Known {
                 version: row.upload.version(),

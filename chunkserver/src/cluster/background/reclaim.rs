@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::cluster_log::v1::{DoomChunks, MarkVersion, command::Command as C};
+use proto::cluster_log::v1::{DoomChunks, MarkVersions, command::Command as C};
 use proto::error::RpcError;
 
 use crate::cluster::Cluster;
@@ -10,8 +10,8 @@ use crate::cluster::leadership::Leadership;
 use crate::cluster::store::Reply;
 use crate::cluster::store::reclaim::{self, Reclaimed};
 
-/// Versions looked at in one round.
-const VERSIONS_PER_ROUND_MAX: u32 = 64;
+/// Versions in one command.
+const VERSIONS_PER_COMMAND_MAX: u32 = 1000;
 /// Chunks in one command.
 const CHUNKS_PER_COMMAND_MAX: u32 = 1000;
 
@@ -38,7 +38,7 @@ async fn round(cluster: &Cluster, leadership: &Leadership) -> Result<bool, RpcEr
         .read_local(move |connection| {
             Ok((
                 crate::cluster::store::counters::reclaim_stopped(connection)?,
-                reclaim::to_mark(connection, VERSIONS_PER_ROUND_MAX)?,
+                reclaim::to_mark(connection, VERSIONS_PER_COMMAND_MAX)?,
                 reclaim::to_judge(connection, now, CHUNKS_PER_COMMAND_MAX)?,
             ))
         })
@@ -46,17 +46,15 @@ async fn round(cluster: &Cluster, leadership: &Leadership) -> Result<bool, RpcEr
     if stopped.is_some() {
         return Ok(false);
     }
-    let more =
-        to_mark.len() == VERSIONS_PER_ROUND_MAX as usize || to_judge.len() == CHUNKS_PER_COMMAND_MAX as usize;
-    let mut marked = Reclaimed::default();
-    for version in to_mark {
-        let command = MarkVersion {
-            version: version.get(),
+    // What is not finished now is found by the next look.
+    let more = !to_mark.is_empty() || to_judge.len() == CHUNKS_PER_COMMAND_MAX as usize;
+    if !to_mark.is_empty() {
+        let command = MarkVersions {
+            versions: to_mark.iter().map(|version| version.get()).collect(),
             chunks_max: CHUNKS_PER_COMMAND_MAX,
             undo_window_millis: cluster.config.timings.mark_undo_window.as_millis(),
         };
-        let done = step(cluster, leadership, C::MarkVersion(command)).await?;
-        marked.marked += done.marked;
+        step(cluster, leadership, C::MarkVersions(command)).await?;
     }
     if !to_judge.is_empty() {
         let command = DoomChunks {
@@ -69,7 +67,7 @@ async fn round(cluster: &Cluster, leadership: &Leadership) -> Result<bool, RpcEr
         let done = step(cluster, leadership, C::DoomChunks(command)).await?;
         tracing::info!(doomed = done.doomed, spared = done.spared, "chunks judged");
     }
-    Ok(more || marked.marked >= CHUNKS_PER_COMMAND_MAX)
+    Ok(more)
 }
 
 async fn step(cluster: &Cluster, leadership: &Leadership, command: C) -> Result<Reclaimed, RpcError> {

@@ -35,7 +35,7 @@ pub enum Reply {
     Abandoned(Vec<(UploadId, Upload)>),
     /// Of `ReleaseVersions`.
     Released(Released),
-    /// Of `MarkVersion`, `DoomChunks`, `ChunksDropped`.
+    /// Of `MarkVersions`, `DoomChunks`, `ChunksDropped`.
     Reclaimed(Reclaimed),
     /// Of `NodeSeen` and `MoveNodes`: where each stands now.
     Nodes(Vec<(NodeId, Standing)>),
@@ -75,7 +75,7 @@ pub fn apply(transaction: &Transaction<'_>, at: Moment, command: &wire::Command)
         C::AbandonUploads(it) => Reply::Abandoned(uploads::abandon(transaction, at, it)?),
         C::AbandonsReported(it) => done(uploads::reported(transaction, it)?),
         C::ReleaseVersions(it) => Reply::Released(versions::release(transaction, it)?),
-        C::MarkVersion(it) => Reply::Reclaimed(reclaim::mark(transaction, at, it)?),
+        C::MarkVersions(it) => Reply::Reclaimed(reclaim::mark(transaction, at, it)?),
         C::DoomChunks(it) => Reply::Reclaimed(reclaim::doom(transaction, at, it)?),
         C::ChunksDropped(it) => Reply::Reclaimed(reclaim::dropped(transaction, at, it)?),
         C::NodeSeen(it) => {

@@ -52,6 +52,42 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<ChunkRow> {
     })
 }
 
+/// For which versions those of `attempts` that are chunks were made. What lies close together is read in one pass.
+pub fn versions_of(
+    connection: &Connection,
+    attempts: &BTreeSet<AttemptId>,
+) -> rusqlite::Result<BTreeMap<AttemptId, VersionId>> {
+    let mut found = BTreeMap::new();
+    let (Some(first), Some(last)) = (attempts.first(), attempts.last()) else {
+        return Ok(found);
+    };
+    // Every chunk has two copies on a few nodes, so that few rows of the range are none of the attempts.
+    let rows_max = attempts.len().saturating_mul(8);
+    let mut rows = 0;
+    let mut passed = None;
+    let mut statement = connection.prepare_cached(
+        "SELECT attempt, version FROM chunks WHERE attempt BETWEEN ?1 AND ?2 ORDER BY attempt LIMIT ?3",
+    )?;
+    let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
+    let mut range = statement.query(params![first.to_bytes(), last.to_bytes(), limit])?;
+    while let Some(row) = range.next()? {
+        let attempt = AttemptId::from_bytes(row.get(0)?);
+        rows += 1;
+        passed = Some(attempt);
+        if attempts.contains(&attempt) {
+            found.insert(attempt, VersionId::new(from_sql(row.get(1)?)));
+        }
+    }
+    if let Some(passed) = passed.filter(|_| rows >= rows_max) {
+        for attempt in attempts.iter().filter(|attempt| **attempt > passed) {
+            if let Some(chunk) = find_chunk(connection, *attempt)? {
+                found.insert(*attempt, chunk.version);
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// The chunk stored by `attempt`.
 pub fn find_chunk(connection: &Connection, attempt: AttemptId) -> rusqlite::Result<Option<ChunkRow>> {
     connection

@@ -52,7 +52,8 @@ pub fn to_judge(connection: &Connection, now: ClusterTime, limit: u32) -> rusqli
         .collect()
 }
 
-/// What `node` is to drop at `now`.
+/// What `node` is to drop at `now`: the same share for each of its disks, so that one which drops nothing keeps no
+/// other waiting.
 pub fn orders(
     connection: &Connection,
     node: NodeId,
@@ -62,16 +63,23 @@ pub fn orders(
     if counters::reclaim_stopped(connection)?.is_some() {
         return Ok(Vec::new());
     }
-    connection
-        .prepare_cached(
-            "SELECT q.attempt FROM disks d JOIN drops q ON q.disk = d.disk
-             WHERE d.node_id = ?1 AND q.due_millis <= ?2 ORDER BY d.disk, q.attempt LIMIT ?3",
-        )?
-        .query_map(
-            params![to_sql(node.get()), to_sql(now.as_millis()), limit],
-            attempt,
-        )?
-        .collect()
+    let disks: Vec<i64> = connection
+        .prepare_cached("SELECT disk FROM disks WHERE node_id = ?1 ORDER BY disk")?
+        .query_map([to_sql(node.get())], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let share = limit / u32::try_from(disks.len()).unwrap_or(u32::MAX).max(1);
+    let mut all = Vec::new();
+    for disk in disks {
+        let mut due = connection.prepare_cached(
+            "SELECT attempt FROM drops WHERE disk = ?1 AND due_millis <= ?2
+             ORDER BY due_millis, attempt LIMIT ?3",
+        )?;
+        let due = due.query_map(params![disk, to_sql(now.as_millis()), share.max(1)], attempt)?;
+        for attempt in due {
+            all.push(attempt?);
+        }
+    }
+    Ok(all)
 }
 
 fn attempt(row: &Row<'_>) -> rusqlite::Result<AttemptId> {
@@ -109,15 +117,41 @@ fn names_of(connection: &Connection, chunk: &ChunkRow) -> rusqlite::Result<Vec<(
 pub(super) fn mark(
     transaction: &Transaction<'_>,
     at: Moment,
-    command: &wire::MarkVersion,
+    command: &wire::MarkVersions,
 ) -> rusqlite::Result<Reclaimed> {
     let mut done = Reclaimed::default();
-    let version = VersionId::new(command.version);
-    let Some(ToMark { from, rows }) = next_to_mark(transaction, version, command.chunks_max)? else {
-        return Ok(done);
+    let mut left = command.chunks_max;
+    for version in &command.versions {
+        let limit = left;
+        let rows = mark_one(
+            transaction,
+            at,
+            VersionId::new(*version),
+            limit,
+            command,
+            &mut done,
+        )?;
+        // A version without chunks costs something, too.
+        left = left.saturating_sub(rows.max(1));
+    }
+    Ok(done)
+}
+
+/// Marks up to `limit` chunks of a version; how many rows were looked at.
+fn mark_one(
+    transaction: &Transaction<'_>,
+    at: Moment,
+    version: VersionId,
+    limit: u32,
+    command: &wire::MarkVersions,
+    done: &mut Reclaimed,
+) -> rusqlite::Result<u32> {
+    let Some(ToMark { from, rows }) = next_to_mark(transaction, version, limit)? else {
+        return Ok(0);
     };
+    let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
     let deadline = ClusterTime::from_millis(at.now.as_millis().saturating_add(command.undo_window_millis));
-    let finished = rows.len() < command.chunks_max as usize;
+    let finished = count < limit;
     let mut marked_to = from;
     for (index, attempt) in rows {
         marked_to = index + 1;
@@ -138,7 +172,7 @@ pub(super) fn mark(
     if versions::end_if_empty(transaction, version, at.now)? {
         done.versions_gone += 1;
     }
-    Ok(done)
+    Ok(count)
 }
 
 /// Where marking stands, and the manifest rows from there.

@@ -10,7 +10,7 @@ use rusqlite::types::FromSqlError;
 use rusqlite::{Connection, Transaction};
 
 /// The version of the tables that this build writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 const TABLES: &str = "
 CREATE TABLE counters (
@@ -105,6 +105,7 @@ CREATE TABLE drops (
     due_millis INTEGER NOT NULL,
     PRIMARY KEY (disk, attempt)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX drops_due ON drops (disk, due_millis);
 
 CREATE TABLE outcomes_unreported (version INTEGER PRIMARY KEY) STRICT;
 CREATE TABLE abandons_unreported (upload_id INTEGER PRIMARY KEY) STRICT;

@@ -116,8 +116,12 @@ impl Log {
     }
 
     pub(super) fn mark(&mut self, version: u64, chunks_max: u32) -> Reclaimed {
-        self.reclaimed(C::MarkVersion(wire::MarkVersion {
-            version,
+        self.mark_all(&[version], chunks_max)
+    }
+
+    pub(super) fn mark_all(&mut self, versions: &[u64], chunks_max: u32) -> Reclaimed {
+        self.reclaimed(C::MarkVersions(wire::MarkVersions {
+            versions: versions.to_vec(),
             chunks_max,
             undo_window_millis: 100,
         }))

@@ -109,6 +109,84 @@ fn in_force(log: &Log) -> Vec<(u32, u32)> {
     rows.map(Result::unwrap).collect()
 }
 
+/// One command marks many versions, up to its budget, and goes on where it stopped.
+#[test]
+fn versions_are_marked_together() {
+    let mut log = Log::with_nodes(2);
+    for upload in 1..=6 {
+        let Reply::Opened(Opened::Open(row)) = log.apply(open(upload, 100)) else {
+            panic!("not opened")
+        };
+        let chunks = (0..2).map(|at| chunk(upload * 10 + at, &[1, 2])).collect();
+        log.apply(seal(upload, row.number, chunks));
+        log.outcome(upload, false);
+    }
+    let all: Vec<u64> = reclaim::to_mark(&log.connection, 100)
+        .unwrap()
+        .iter()
+        .map(|version| version.get())
+        .collect();
+    assert_eq!(all.len(), 6);
+    assert_eq!(log.mark_all(&all, 5).marked, 5);
+    assert!(reclaim::to_mark(&log.connection, 100).unwrap().len() < 6);
+    assert_eq!(log.mark_all(&all, 100).marked, 7);
+    assert!(reclaim::to_mark(&log.connection, 100).unwrap().is_empty());
+    assert_eq!(log.mark_all(&all, 100).marked, 0);
+}
+
+/// A disk that drops nothing keeps no other disk of its node waiting.
+#[test]
+fn every_disk_of_a_node_gets_its_share_of_orders() {
+    let mut log = Log::with_nodes(2);
+    log.seen(1, &[1, 9]);
+    let Reply::Opened(Opened::Open(row)) = log.apply(open(1, 100)) else {
+        panic!("not opened")
+    };
+    let chunks = (1..=8).map(|sequence| {
+        let mut chunk = chunk(sequence, &[1, 2]);
+        if sequence > 6 {
+            chunk.copies[0].disk_id = vec![9; 16].into();
+        }
+        chunk
+    });
+    let chunks = chunks.collect();
+    log.apply(seal(1, row.number, chunks));
+    log.outcome(1, false);
+    log.mark(1, 100);
+    log.now += 1000;
+    log.doom(&[1, 2, 3, 4, 5, 6, 7, 8]);
+    log.now += 1000;
+    let now = ClusterTime::from_millis(log.now);
+    let node = common::ids::NodeId::new(1);
+    let orders = reclaim::orders(&log.connection, node, now, 4).unwrap();
+    let orders: Vec<u64> = orders.iter().map(|attempt| attempt.sequence()).collect();
+    assert_eq!(orders, [1, 2, 7, 8]);
+}
+
+#[test]
+fn attempts_are_found_whether_they_lie_together_or_apart() {
+    let mut log = Log::with_nodes(2);
+    let Reply::Opened(Opened::Open(row)) = log.apply(open(1, 100)) else {
+        panic!("not opened")
+    };
+    let chunks = (0..60).map(|at| chunk(at * 3 + 1, &[1, 2])).collect();
+    log.apply(seal(1, row.number, chunks));
+    let id = |sequence| super::log::attempt(sequence);
+    for wanted in [
+        vec![1, 2, 4, 178],
+        vec![1, 178, 500],
+        vec![0, 177],
+        (0..200).collect(),
+    ] {
+        let wanted = wanted.into_iter().map(id).collect();
+        let found = manifests::versions_of(&log.connection, &wanted).unwrap();
+        for attempt in &wanted {
+            let expected = manifests::find_chunk(&log.connection, *attempt).unwrap();
+            assert_eq!(found.get(attempt).copied(), expected.map(|chunk| chunk.version));
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_in_force_is_whole(steps in proptest::collection::vec(step(), 1..120)) {
