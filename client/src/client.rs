@@ -1,6 +1,5 @@
 //! The handle through which everything is done.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::ids::{UploadId, VersionId};
@@ -184,7 +183,7 @@ impl Client {
         to: &RemotePath,
         options: UploadOptions,
     ) -> Result<UploadReceipt, Error> {
-        Box::pin(upload::run(&self.0, source, to, options, BTreeMap::new())).await
+        Box::pin(upload::run(&self.0, source, to, options, None)).await
     }
 
     /// Goes on with an upload that was interrupted or whose outcome is unknown: finds out how it ended, or hashes
@@ -192,15 +191,26 @@ impl Client {
     /// key, condition and metadata come from `state`.
     ///
     /// # Errors
-    /// As [`Client::upload`], and `NotResumable` where the upload was aborted, is too old, or `source` is another.
+    /// As [`Client::upload`], and `NotResumable` where the upload was aborted or refused, is too old, or `source` is
+    /// another file, has changed, or does not have the bytes that were published; also inside `UploadFailed`. After
+    /// [`Client::forget_upload`] it can be uploaded from the beginning.
     pub async fn resume_upload(
         &self,
         state: &ResumeState,
         source: Source,
         options: UploadOptions,
     ) -> Result<UploadReceipt, Error> {
-        let (path, known, options) = state.restore(options)?;
-        Box::pin(upload::run(&self.0, source, &path, options, known)).await
+        let (path, begun, options) = state.restore(options)?;
+        Box::pin(upload::run(&self.0, source, &path, options, Some(begun))).await
+    }
+
+    /// Makes sure that an upload which is not to go on is never published from now on; one that was published already
+    /// stays. Must come before the same path is uploaded anew, or the old content could replace the new.
+    ///
+    /// # Errors
+    /// Nobody answers: the upload may still be published.
+    pub async fn forget_upload(&self, state: &ResumeState) -> Result<(), Error> {
+        upload::forget(&self.0, state).await
     }
 
     /// Commits that an upload which is still open will never be published.

@@ -10,6 +10,25 @@ use common::error::Kind;
 use common::ids::{IdempotencyKey, NodeId, UploadId};
 use common::path::RemotePath;
 use proto::error::RpcError;
+use tokio::task::JoinError;
+
+use crate::task;
+
+/// Codes by which servers say that the session or the key of an upload is of no use any more.
+const UPLOAD_OVER: &[&str] = &[
+    "E_ABANDONED",
+    "E_CHUNK_LENGTH",
+    "E_KEY",
+    "E_KEY_EXPIRED",
+    "E_KEY_FROM_FUTURE",
+    "E_KEY_REUSED",
+    "E_SESSION_LOST",
+    "E_UPLOAD_ABORTED",
+    "E_UPLOAD_ENDED",
+    "E_UPLOAD_FORGOTTEN",
+    "E_UPLOAD_NOT_FOUND",
+    "E_UPLOAD_UNKNOWN",
+];
 
 /// A client's error.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +143,9 @@ pub enum Error {
     /// Stopped on request.
     #[error("interrupted")]
     Interrupted,
+    /// A task of this process panicked: a defect of this program, never of what was asked.
+    #[error("a part of this program panicked: {0}")]
+    Panicked(String),
     /// The request makes no sense as it is.
     #[error("{0}")]
     Invalid(String),
@@ -164,6 +186,34 @@ impl std::fmt::Display for BadCopy {
 }
 
 impl Error {
+    /// How a task ended that was waited for and gave no result: by a panic, or with its runtime.
+    pub(crate) fn of_task(error: JoinError) -> Self {
+        match error.try_into_panic() {
+            Ok(payload) => Error::Panicked(task::panic_message(payload.as_ref())),
+            Err(_) => Error::Interrupted,
+        }
+    }
+
+    /// Whether this says of an upload that is to go on that there is nothing to go on with: its session has ended, is
+    /// forgotten or belongs to something else. Uploading from the beginning is what helps.
+    pub(crate) fn is_upload_over(&self) -> bool {
+        match self {
+            Error::NotResumable(_) => true,
+            Error::UploadFailed { source, .. } | Error::OutcomeUnknown { source, .. } => {
+                source.is_upload_over()
+            }
+            other => UPLOAD_OVER.contains(&other.code()),
+        }
+    }
+
+    /// What the failure of an upload came from.
+    pub(crate) fn innermost(&self) -> &Self {
+        match self {
+            Error::UploadFailed { source, .. } | Error::OutcomeUnknown { source, .. } => source.innermost(),
+            other => other,
+        }
+    }
+
     pub(crate) fn protocol(what: impl Into<String>) -> Self {
         Error::Protocol(what.into())
     }
@@ -211,7 +261,7 @@ impl Error {
             Error::NotResumable(_) | Error::Invalid(_) | Error::NotAFile(_) | Error::Protocol(_) => {
                 Kind::Invalid
             }
-            Error::Tls(_) => Kind::Fatal,
+            Error::Tls(_) | Error::Panicked(_) => Kind::Fatal,
         }
     }
 
@@ -232,6 +282,7 @@ impl Error {
             Error::WrongDigest { .. } => "E_CORRUPT",
             Error::SourceChanged { .. } => "E_SOURCE_CHANGED",
             Error::NotResumable(_) => "E_NOT_RESUMABLE",
+            Error::Panicked(_) => "E_PANIC",
             Error::Local { .. } => "E_LOCAL_FILE",
             Error::Invalid(_) => "E_INVALID",
             Error::NotAFile(_) => "E_NOT_A_FILE",
@@ -263,6 +314,7 @@ impl Error {
             Error::SourceChanged { .. } => "upload a copy or snapshot that nobody writes to".to_owned(),
             Error::Protocol(_) => "client and servers may be of versions too far apart".to_owned(),
             Error::NotResumable(_) => "upload it again from the beginning".to_owned(),
+            Error::Panicked(_) => "report this: no input and no answer should make it panic".to_owned(),
             Error::Refused { .. }
             | Error::Local { .. }
             | Error::Interrupted

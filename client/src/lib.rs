@@ -10,9 +10,11 @@
 
 mod buffer;
 mod client;
+mod durable;
 mod error;
 mod progress;
 mod settings;
+mod task;
 mod throttle;
 
 pub mod download;

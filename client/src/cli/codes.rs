@@ -213,8 +213,8 @@ codes! {
         Nothing was stored. Make room, and upload again.";
     E_PAGE_TOKEN, Usage, "A listing was continued with a token that is not one of this listing. Begin it \
         anew.";
-    E_PANIC, Other, "A part of a server broke down; the rest goes on. Please report it with the log of the \
-        server.";
+    E_PANIC, Other, "A part of a server or of this command broke down; the rest of a server goes on. It is a defect \
+        of the program and not of what was asked. Please report it with the message and the log of the server.";
     E_PARTIAL, Partial, "Some of several files were not done; each is named above with its reason. Run the \
         same command again for them.";
     E_PASSWORD, Denied, "User and password do not fit, or the user is disabled; or a new password is too \
@@ -259,9 +259,9 @@ codes! {
     E_SIZE_MISMATCH, Integrity, "The size of the file is not that of its chunks together. Nothing was \
         stored; upload it again.";
     E_SOURCE, Unavailable, "The local source failed while it was read. Nothing was stored.";
-    E_SOURCE_CHANGED, Conflict, "The local file changed while it was read, so that what would have been \
-        stored is neither the old content nor the new. Nothing was stored. Upload a copy that nobody \
-        writes to.";
+    E_SOURCE_CHANGED, Conflict, "The content or the time of change of the local file changed while it was \
+        read, so that what would have been stored is neither the old content nor the new. Nothing was stored. \
+        Upload a copy that nobody writes to. A file that only grows is no such case.";
     E_START, Unavailable, "The local installation did not become ready in time. The board shows what was \
         missing; the logs directory has a log for every process.";
     E_STARTING, Unavailable, "The node has just started and has not heard from its leader yet. Try again \

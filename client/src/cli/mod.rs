@@ -25,6 +25,7 @@ mod health;
 mod remote;
 mod resume;
 mod secret;
+mod send;
 mod walk;
 
 mod delete;
@@ -48,7 +49,7 @@ mod whoami;
 use std::time::Duration;
 
 use context::Context;
-use failure::Failure;
+use failure::{Exit, Failure};
 
 /// How long a transfer may take to end in order after Ctrl-C: to commit its abort, or to write down where it stopped.
 const TRANSFER_GRACE: Duration = Duration::from_secs(15);
@@ -89,7 +90,7 @@ pub enum Command {
 /// Runs `command` until it ends or the context's shutdown is given.
 ///
 /// # Errors
-/// What the command failed with; `E_INTERRUPTED` after a shutdown.
+/// What the command failed with; after a shutdown it ends with 130, whatever it failed with.
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     let is_transfer = matches!(
         command,
@@ -110,9 +111,12 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     };
     match result {
         Ok(()) => context.console.flush(),
-        Err(failure) => {
+        Err(mut failure) => {
             // What was done already is told all the same.
             let _ = context.console.flush();
+            if context.shutdown.is_triggered() && !failure.is_silent() {
+                failure.exit = Exit::Interrupted;
+            }
             Err(context.explain_login(failure))
         }
     }

@@ -2,21 +2,23 @@
 //!
 //! Invariant (P4): the upload's key is on disk before much has been sent, so that the same command run again finds the
 //! same session and makes no second version. Losing a state costs bytes sent again, never more: failing to write one is
-//! therefore only logged.
+//! therefore only logged. What a state is used for is decided in `send.rs`.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::disk::write_durably;
 use common::path::RemotePath;
 use common::time::Clock;
 use common::units::ByteCount;
 
+use super::console::Console;
 use super::context::Context;
 use super::session::Session;
-use crate::upload::{Checkpoint, ResumeState, UploadOptions};
+use crate::Error;
+use crate::durable;
+use crate::upload::{Checkpoint, ResumeState, UploadOptions, UploadReceipt};
 
 /// Smaller files are simply sent again.
 const KEPT_FROM: ByteCount = ByteCount::mib(64);
@@ -32,7 +34,8 @@ struct Place {
     /// Who uploads where: states of other installations and users are not ours.
     identity: String,
     clock: Clock,
-    /// Whether states of earlier runs are used.
+    console: Console,
+    /// Whether uploads of earlier runs go on.
     resumes: bool,
 }
 
@@ -41,7 +44,9 @@ struct Place {
 pub(super) struct Unfinished {
     path: PathBuf,
     clock: Clock,
-    resumes: bool,
+    console: Console,
+    /// Whether an upload of an earlier run goes on, or is only ended.
+    pub(super) resumes: bool,
 }
 
 impl Keeper {
@@ -59,6 +64,7 @@ impl Keeper {
                         session.user
                     ),
                     clock: context.seams.clock.clone(),
+                    console: context.console.clone(),
                     resumes,
                 })
             });
@@ -81,21 +87,44 @@ impl Keeper {
         Some(Unfinished {
             path: place.directory.join(format!("{}.json", name.finalize().to_hex())),
             clock: place.clock.clone(),
+            console: place.console.clone(),
             resumes: place.resumes,
         })
     }
 }
 
 impl Unfinished {
-    /// What an earlier run left, if it is meant to be used and asked for the same as `options`.
-    pub(super) fn load(&self, options: &UploadOptions) -> Option<ResumeState> {
-        let text = std::fs::read(&self.path).ok().filter(|_| self.resumes)?;
-        let state: ResumeState = serde_json::from_slice(&text).ok()?;
-        (state.condition == options.condition && state.metadata == options.metadata).then_some(state)
+    /// What an earlier run left.
+    pub(super) fn load(&self) -> Option<ResumeState> {
+        let text = std::fs::read(&self.path).ok()?;
+        match serde_json::from_slice(&text) {
+            Ok(state) => Some(state),
+            Err(error) => {
+                tracing::debug!(path = %self.path.display(), %error, "the state of an upload cannot be read");
+                None
+            }
+        }
+    }
+
+    /// Something worth knowing for whoever runs the command.
+    pub(super) fn note(&self, text: &str) {
+        self.console.note(text);
+    }
+
+    /// Keeps what going on needs, or forgets it once there is nothing to go on with. An upload that was not even
+    /// opened leaves what is known of an earlier one as it is.
+    pub(super) fn settle(&self, options: &UploadOptions, result: &Result<UploadReceipt, Error>) {
+        match result {
+            Err(Error::OutcomeUnknown { .. } | Error::UploadInterrupted { .. }) => {
+                self.save(&options.checkpoint)
+            }
+            Err(Error::UploadFailed { upload: None, .. }) => {}
+            Ok(_) | Err(_) => self.forget(),
+        }
     }
 
     /// Writes down what going on would need.
-    pub(super) fn save(&self, checkpoint: &Checkpoint) {
+    fn save(&self, checkpoint: &Checkpoint) {
         if let Some(state) = checkpoint.current() {
             write(&self.path, &state);
         }
@@ -146,7 +175,7 @@ fn write(path: &Path, state: &ResumeState) {
                 .mode(0o700)
                 .create(directory)?;
         }
-        write_durably(path, &serde_json::to_vec(state)?, 0o600)
+        durable::write(path, &serde_json::to_vec(state)?, 0o600)
     })();
     if let Err(error) = result {
         tracing::debug!(path = %path.display(), %error, "cannot keep the state of the upload");

@@ -1,7 +1,7 @@
 //! `dbfs upload`: local files, trees or stdin become remote files.
 //!
 //! Invariant: a file is either wholly there afterwards or not at all; what an earlier run of the same command left
-//! unfinished is continued (`resume.rs`), and its outcome found out, before anything is sent twice.
+//! unfinished is continued (`send.rs`), and its outcome found out, before anything is sent twice.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,13 @@ use super::failure::Failure;
 use super::fleet::{self, Job};
 use super::glob::Selection;
 use super::remote::{Remote, sources_and_destination};
-use super::resume::{Keeper, Unfinished};
+use super::resume::Keeper;
+use super::send::send_one;
 use super::session::Session;
 use super::shapes::ReceiptShape;
 use super::{destination, human, walk};
-use crate::upload::{Condition, OnInterrupt, Source, UploadOptions, UploadReceipt};
-use crate::{Client, Error, Progress};
+use crate::Progress;
+use crate::upload::{Condition, UploadOptions, UploadReceipt};
 
 /// Uploads at once by default: enough that small files do not wait for each other's commits.
 const PARALLEL_DEFAULT: u64 = 16;
@@ -142,7 +143,7 @@ async fn carry_out(
                 .local
                 .as_deref()
                 .map_or_else(|| "-".to_owned(), |path| path.display().to_string());
-            let receipt = send_one(&client, &keeper, &item, options).await?;
+            let receipt = Box::pin(send_one(&client, &keeper, &item, options)).await?;
             Ok((source, receipt))
         }
     };
@@ -169,58 +170,6 @@ async fn carry_out(
     }
     fleet::tell_failures(context, &outcome.failed, total);
     outcome.failure("uploaded").map_or(Ok(()), Err)
-}
-
-/// Uploads one file, going on with what an earlier run left.
-pub(super) async fn send_one(
-    client: &Client,
-    keeper: &Keeper,
-    item: &Item,
-    options: UploadOptions,
-) -> Result<UploadReceipt, Failure> {
-    let Some(local) = &item.local else {
-        let source = Source::stream(tokio::io::stdin(), None);
-        return Ok(client.upload(source, &item.to, options).await?);
-    };
-    let Some(unfinished) = keeper.of(local, &item.to) else {
-        return Ok(client.upload(Source::file(local), &item.to, options).await?);
-    };
-    let options = UploadOptions {
-        on_interrupt: OnInterrupt::Keep,
-        ..options
-    };
-    let kept = unfinished.keep(&options.checkpoint);
-    let result = match unfinished.load(&options) {
-        Some(state) => match client
-            .resume_upload(&state, Source::file(local), options.clone())
-            .await
-        {
-            Err(Error::NotResumable(_)) => {
-                client
-                    .upload(Source::file(local), &item.to, options.clone())
-                    .await
-            }
-            other => other,
-        },
-        None => {
-            client
-                .upload(Source::file(local), &item.to, options.clone())
-                .await
-        }
-    };
-    drop(kept);
-    settle(&unfinished, &options, &result);
-    Ok(result?)
-}
-
-/// Keeps what going on needs, or forgets it once there is nothing to go on with.
-fn settle(unfinished: &Unfinished, options: &UploadOptions, result: &Result<UploadReceipt, Error>) {
-    match result {
-        Err(Error::OutcomeUnknown { .. } | Error::UploadInterrupted { .. }) => {
-            unfinished.save(&options.checkpoint)
-        }
-        Ok(_) | Err(_) => unfinished.forget(),
-    }
 }
 
 async fn plan(session: &Session, args: &Args, sources: &[String], to: &Remote) -> Result<Plan, Failure> {

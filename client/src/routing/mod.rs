@@ -72,7 +72,8 @@ impl Router {
         &self.supernodes
     }
 
-    fn cluster_id(location: &names::ClusterLocation) -> Result<ClusterId, Error> {
+    /// The id of the cluster at `location`.
+    pub(crate) fn cluster_id(location: &names::ClusterLocation) -> Result<ClusterId, Error> {
         ClusterId::try_from(location.cluster_id.as_ref())
             .map_err(|_| Error::protocol("a cluster without an id"))
     }

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use super::repeatable::Repeatable;
 use crate::buffer::{Buffers, FRAME_BYTES, IN_PLACE_BYTES_MAX};
 use crate::error::Error;
+use crate::task::Watched;
 
 /// Frames of one chunk that are read and hashed ahead of the connection.
 const FRAMES_AHEAD_MAX: usize = 2;
@@ -94,8 +95,14 @@ impl ChunkSource {
                 let (sender, frames) = mpsc::channel(FRAMES_AHEAD_MAX);
                 let (source, offset, length) = (Arc::clone(source), *offset, *length);
                 let buffers = buffers.clone();
-                tokio::task::spawn_blocking(move || read_part(&source, offset, length, &buffers, &sender));
-                Feed::Part { frames, end: None }
+                let reader = tokio::task::spawn_blocking(move || {
+                    read_part(&source, offset, length, &buffers, &sender)
+                });
+                Feed::Part {
+                    frames,
+                    reader: Watched::new(reader),
+                    end: None,
+                }
             }
             ChunkSource::Held(chunk) => Feed::Held {
                 state: chunk.state.clone(),
@@ -125,7 +132,7 @@ impl ChunkSource {
         }
         let (source, buffers) = (Arc::clone(source), buffers.clone());
         let reading = tokio::task::spawn_blocking(move || read_frame(&source, offset, length, &buffers));
-        reading.await.map_err(|_| Error::Interrupted)?
+        reading.await.map_err(Error::of_task)?
     }
 
     /// Its length, where it is known before it is read.
@@ -153,6 +160,7 @@ pub(super) enum Step {
 pub(super) enum Feed {
     Part {
         frames: mpsc::Receiver<Result<Step, Error>>,
+        reader: Watched,
         end: Option<ChunkEnd>,
     },
     Held {
@@ -166,20 +174,20 @@ impl Feed {
     /// The next frame, whole blocks but for the chunk's last; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         match self {
-            Feed::Part { frames, end } => match frames.recv().await {
+            Feed::Part { frames, reader, end } => match frames.recv().await {
                 Some(Ok(Step::Frame(frame))) => Ok(Some(frame)),
                 Some(Ok(Step::End(found))) => {
                     *end = Some(found);
                     Ok(None)
                 }
                 Some(Err(error)) => Err(error),
-                None => Err(Error::Interrupted),
+                None => Err(reader.reason().await),
             },
             Feed::Held { state, chunk, next } => {
                 let ready = state
                     .wait_for(|held| held.frames.len() > *next || held.end.is_some())
                     .await
-                    .map_err(|_| chunk.failure.lock().take().unwrap_or(Error::Interrupted))?;
+                    .map_err(|_| chunk.failure.lock().take().unwrap_or_else(reader_gone))?;
                 let frame = ready.frames.get(*next).cloned();
                 *next += usize::from(frame.is_some());
                 Ok(frame)
@@ -193,8 +201,13 @@ impl Feed {
             Feed::Part { end, .. } => *end,
             Feed::Held { state, .. } => state.borrow().end,
         };
-        end.ok_or(Error::Interrupted)
+        end.ok_or_else(|| Error::Panicked("a chunk was looked at before its end".to_owned()))
     }
+}
+
+/// The reader of a stream ended within a chunk without saying why.
+fn reader_gone() -> Error {
+    Error::Panicked("the reader of the input ended within a chunk".to_owned())
 }
 
 /// Reads a chunk that is no longer than one frame.

@@ -18,6 +18,7 @@ use super::book::{Book, Plan};
 use super::session::Session;
 use crate::error::Error;
 use crate::routing::{Ask, Try};
+use crate::task::Watched;
 
 /// Requests for plans that wait at once: more than chunks in flight.
 const WANTS_MAX: usize = 64;
@@ -29,7 +30,10 @@ const AVOIDING_MAX: Duration = Duration::from_secs(1);
 
 /// A handle to the task.
 #[derive(Clone)]
-pub(super) struct Plans(mpsc::Sender<Order>);
+pub(super) struct Plans {
+    orders: mpsc::Sender<Order>,
+    planner: Watched,
+}
 
 enum Order {
     Want(Want),
@@ -47,12 +51,13 @@ impl Plans {
     pub(super) async fn plan(&self, index: u32, avoid: Vec<NodeId>) -> Result<Plan, Error> {
         let (reply, answer) = oneshot::channel();
         let want = Want { index, avoid, reply };
-        let gone = |_| Error::Interrupted;
-        self.0
-            .send(Order::Want(want))
-            .await
-            .map_err(|_| Error::Interrupted)?;
-        answer.await.map_err(gone)?.map_err(|source| Error::Call {
+        if self.orders.send(Order::Want(want)).await.is_err() {
+            return Err(self.planner.reason().await);
+        }
+        let Ok(answer) = answer.await else {
+            return Err(self.planner.reason().await);
+        };
+        answer.map_err(|source| Error::Call {
             call: "plan chunks",
             source: Box::new(source),
         })
@@ -61,7 +66,7 @@ impl Plans {
     /// `node` failed: plans with it are thrown away.
     pub(super) async fn failed(&self, node: NodeId) {
         // A task that has ended plans with nobody.
-        let _ = self.0.send(Order::Failed(node)).await;
+        let _ = self.orders.send(Order::Failed(node)).await;
     }
 }
 
@@ -75,8 +80,10 @@ pub(super) fn start(session: &Arc<Session>, book: Book) -> Plans {
         wants: Vec::new(),
         may_plan_ahead: true,
     };
-    tokio::spawn(planner.run());
-    Plans(orders)
+    Plans {
+        orders,
+        planner: Watched::new(tokio::spawn(planner.run())),
+    }
 }
 
 struct Planner {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::ids::NodeId;
+use common::ids::{ClusterId, NodeId, UploadId};
 use common::path::RemotePath;
 use parking_lot::Mutex;
 use prost::Message;
@@ -11,6 +11,7 @@ use proto::bulk::receipt::Receipt;
 use proto::files::v1 as files;
 
 use super::session::Session;
+use super::stamp::SourceStamp;
 use super::{Condition, UploadKey, UploadOptions};
 use crate::error::Error;
 
@@ -31,6 +32,12 @@ pub struct ResumeState {
     /// The cluster that it was given to, for people.
     #[serde(default)]
     pub cluster: String,
+    /// Its id: the receipts are of use in this upload alone.
+    pub upload: UploadId,
+    /// The cluster that it was given to.
+    pub cluster_id: ClusterId,
+    /// The local file that it began with; `None` where it was no file.
+    pub source: Option<SourceStamp>,
     /// The length of chunks, in bytes.
     pub chunk_bytes: u64,
     /// What was acknowledged, by chunk index: receipts as on the wire, hexadecimal.
@@ -61,12 +68,13 @@ impl std::fmt::Debug for Checkpoint {
 }
 
 impl Checkpoint {
-    /// The upload was opened; `known` receipts are taken along.
+    /// The upload of `source` was opened; `known` receipts are taken along.
     pub(super) fn begin(
         &self,
         key: UploadKey,
         session: &Session,
         options: &UploadOptions,
+        source: Option<SourceStamp>,
         known: &BTreeMap<u32, Receipt>,
     ) {
         let receipts = known
@@ -80,6 +88,9 @@ impl Checkpoint {
             condition: options.condition,
             metadata: options.metadata.clone(),
             cluster: session.cluster_name.clone(),
+            upload: session.upload,
+            cluster_id: session.cluster_id,
+            source,
             chunk_bytes: session.chunk_bytes,
             receipts,
         });
@@ -115,11 +126,11 @@ impl ResumeState {
         known.collect()
     }
 
-    /// The path, the receipts, and `options` with what the upload began with.
+    /// The path, what was begun, and `options` with what the upload began with.
     pub(crate) fn restore(
         &self,
         options: UploadOptions,
-    ) -> Result<(RemotePath, BTreeMap<u32, Receipt>, UploadOptions), Error> {
+    ) -> Result<(RemotePath, Begun, UploadOptions), Error> {
         let damaged = |what: &str| Error::NotResumable(format!("its saved state {what}"));
         if self.format != FORMAT {
             return Err(damaged("has a format that this build does not know"));
@@ -132,18 +143,59 @@ impl ResumeState {
         let receipts = receipts
             .collect::<Option<_>>()
             .ok_or_else(|| damaged("is damaged"))?;
+        let begun = Begun {
+            upload: self.upload,
+            cluster: self.cluster_id,
+            chunk_bytes: self.chunk_bytes,
+            source: self.source,
+            receipts,
+        };
         let options = UploadOptions {
             condition: self.condition,
             metadata: self.metadata.clone(),
             key: Some(self.key),
             ..options
         };
-        Ok((path, receipts, options))
+        Ok((path, begun, options))
+    }
+}
+
+/// What an upload that goes on began as.
+#[derive(Clone, Debug)]
+pub(crate) struct Begun {
+    upload: UploadId,
+    cluster: ClusterId,
+    chunk_bytes: u64,
+    source: Option<SourceStamp>,
+    receipts: BTreeMap<u32, Receipt>,
+}
+
+impl Begun {
+    /// Fails where the source is not the file that the upload began with. What is no file is compared by its bytes.
+    pub(super) fn check_source(&self, now: Option<SourceStamp>) -> Result<(), Error> {
+        match self.source {
+            Some(then) if now.is_some() && now != Some(then) => Err(Error::NotResumable(
+                "the local file is not the one that it began with, or has changed since".to_owned(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The receipts, where they are of use in `session`: another installation may know the key as new.
+    pub(super) fn receipts_for(&self, session: &Session) -> BTreeMap<u32, Receipt> {
+        let same = self.upload == session.upload
+            && self.cluster == session.cluster_id
+            && self.chunk_bytes == session.chunk_bytes;
+        if same {
+            self.receipts.clone()
+        } else {
+            BTreeMap::new()
+        }
     }
 }
 
 /// The format of a [`ResumeState`] as this build writes it.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 fn encode(receipt: &Receipt) -> String {
     let bytes = files::ChunkReceipt::from(receipt).encode_to_vec();
@@ -177,6 +229,15 @@ mod tests {
     use common::time::ClusterTime;
     use proto::bulk::receipt::Statement;
 
+    fn stamp(size: u64) -> SourceStamp {
+        SourceStamp {
+            size,
+            modified: (1, 2),
+            inode: 3,
+            device: 4,
+        }
+    }
+
     fn state() -> ResumeState {
         let receipt = Receipt {
             statement: Statement {
@@ -199,6 +260,9 @@ mod tests {
             condition: Condition::Version(VersionId::new(4)),
             metadata: BTreeMap::new(),
             cluster: "alpha".to_owned(),
+            upload: UploadId::new(2),
+            cluster_id: ClusterId::new([5; 16]),
+            source: Some(stamp(9)),
             chunk_bytes: 1 << 20,
             receipts: BTreeMap::from([(3, encode(&receipt))]),
         }
@@ -209,16 +273,41 @@ mod tests {
         let text = serde_json::to_string(&state()).unwrap();
         let read: ResumeState = serde_json::from_str(&text).unwrap();
         assert_eq!(read, state());
-        let (path, receipts, options) = read.restore(UploadOptions::default()).unwrap();
+        let (path, begun, options) = read.restore(UploadOptions::default()).unwrap();
         assert_eq!(path.as_str(), "/me/f");
-        assert_eq!(receipts[&3].statement.digest, Digest::new([0xf7; 32]));
+        assert_eq!(begun.receipts[&3].statement.digest, Digest::new([0xf7; 32]));
         assert_eq!(options.condition, Condition::Version(VersionId::new(4)));
+    }
+
+    #[test]
+    fn a_state_is_for_the_file_that_it_began_with() {
+        let (_, begun, _) = state().restore(UploadOptions::default()).unwrap();
+        begun.check_source(Some(stamp(9))).unwrap();
+        begun.check_source(None).unwrap();
+        let others = [
+            stamp(8),
+            SourceStamp {
+                modified: (1, 3),
+                ..stamp(9)
+            },
+            SourceStamp { inode: 7, ..stamp(9) },
+            SourceStamp {
+                device: 7,
+                ..stamp(9)
+            },
+        ];
+        for other in others {
+            assert!(matches!(
+                begun.check_source(Some(other)),
+                Err(Error::NotResumable(_))
+            ));
+        }
     }
 
     #[test]
     fn damaged_states_are_refused() {
         let mut damaged = [state(), state(), state()];
-        damaged[0].format = 2;
+        damaged[0].format = 1;
         damaged[1].path = "me".to_owned();
         damaged[2].receipts.insert(4, "zz".to_owned());
         for state in damaged {

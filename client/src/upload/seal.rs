@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use common::ids::{Digest, NodeId};
+use common::ids::NodeId;
 use common::time::WallTime;
 use proto::files::v1 as files;
 use proto::files::v1::seal_reply::Outcome;
 
+use super::content::Content;
 use super::receipt::CopyPlace;
 use super::send::Tally;
 use super::session::Session;
@@ -19,14 +20,6 @@ use crate::routing::{Ask, Try};
 
 /// How long a leader may wait for the names layer within one call.
 const SERVER_WAIT: Duration = Duration::from_secs(5);
-
-/// What the whole content is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Content {
-    pub(super) size: u64,
-    pub(super) digest: Digest,
-    pub(super) chunks: u32,
-}
 
 /// How sealing went.
 pub(super) enum Sealed {

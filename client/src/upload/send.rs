@@ -81,7 +81,7 @@ impl Sending {
                     None => more = false,
                 },
                 Some(done) = under_way.join_next() => {
-                    let (index, stored, sent) = done.map_err(|_| Error::Interrupted)??;
+                    let (index, stored, sent) = done.map_err(Error::of_task)??;
                     self.checkpoint.add(index, &stored.receipt);
                     self.progress.chunk_done();
                     if sent {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::error::Kind;
-use common::ids::UploadId;
+use common::ids::{ClusterId, UploadId};
 use common::path::RemotePath;
 use common::time::Moment;
 use common::units::CHUNK_BYTES_MAX;
@@ -35,6 +35,7 @@ pub(super) struct Session {
     pub(super) path: RemotePath,
     pub(super) chunk_bytes: u64,
     pub(super) cluster_name: String,
+    pub(super) cluster_id: ClusterId,
     pub(super) cluster: Arc<Group>,
     pub(super) pool: Pool,
     request: names::OpenUploadRequest,
@@ -118,6 +119,7 @@ pub(super) async fn open(
     }
     let session = Session {
         cluster: router.cluster(&location)?,
+        cluster_id: Router::cluster_id(&location)?,
         pool: router.pool(&location)?,
         router: Arc::clone(router),
         upload: UploadId::new(wire.upload_id),
@@ -196,6 +198,16 @@ impl Session {
             }
             answer => answer,
         }
+    }
+
+    /// How the upload stands at the supernodes now.
+    pub(super) async fn standing(&self) -> Result<Standing, Error> {
+        Standing::of(
+            send_open(&self.router, &self.request)
+                .await?
+                .status
+                .unwrap_or_default(),
+        )
     }
 
     async fn ticket(&self) -> Result<Bytes, Error> {

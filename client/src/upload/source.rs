@@ -24,8 +24,10 @@ pub(super) enum Origin {
 }
 
 impl Source {
-    /// A regular file. It is read by several tasks at once and read again where a chunk must be sent again; if it
-    /// changes meanwhile, the upload fails.
+    /// A regular file, read to its end as it was opened, whatever becomes of its name. It is read by several tasks at
+    /// once and read again where a chunk must be sent again; if its content changes meanwhile, the upload fails. What is
+    /// appended meanwhile is uploaded too. A file whose length is not what the file system says (`/proc`, `/sys`) is
+    /// read once, in order, like a stream.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self(Origin::File(path.into()))
     }

@@ -123,7 +123,7 @@ impl Hashing {
     }
 
     async fn update(&mut self, frame: Bytes) -> Result<(), Error> {
-        let mut hasher = (&mut self.0).await.map_err(|_| Error::Interrupted)?;
+        let mut hasher = (&mut self.0).await.map_err(Error::of_task)?;
         self.0 = tokio::task::spawn_blocking(move || {
             hasher.update(&frame);
             hasher
@@ -132,6 +132,6 @@ impl Hashing {
     }
 
     async fn finish(self) -> Result<ChunkHasher, Error> {
-        self.0.await.map_err(|_| Error::Interrupted)
+        self.0.await.map_err(Error::of_task)
     }
 }

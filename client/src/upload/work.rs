@@ -5,15 +5,16 @@ use std::sync::Arc;
 use common::units::ByteCount;
 use proto::CHUNKS_PER_VERSION_MAX;
 use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::feed::ChunkSource;
-use super::repeatable::Repeatable;
+use super::repeatable::{Opened, Repeatable};
 use super::session::Expected;
 use super::source::{Origin, Source};
+use super::stamp::SourceStamp;
 use super::stream;
 use crate::buffer::Buffers;
 use crate::error::Error;
+use crate::task::{AbortOnDrop, Watched};
 
 /// The most that is sent again because the supernodes lost a session. Larger uploads have theirs committed at once.
 const REPEATED_BYTES_MAX: u64 = 1 << 20;
@@ -33,9 +34,17 @@ pub(super) enum Input {
 impl Input {
     pub(super) async fn open(source: Source) -> Result<Self, Error> {
         let repeatable = match source.0 {
-            Origin::File(path) => tokio::task::spawn_blocking(move || Repeatable::open(path))
-                .await
-                .map_err(|_| Error::Interrupted)??,
+            Origin::File(path) => {
+                let opening = tokio::task::spawn_blocking(move || Repeatable::open(path));
+                match opening.await.map_err(Error::of_task)?? {
+                    Opened::Anywhere(file) => file,
+                    Opened::InOrder(file) => {
+                        let input = Box::pin(tokio::fs::File::from_std(file));
+                        let size_hint = None;
+                        return Ok(Input::Stream(Origin::Stream { input, size_hint }));
+                    }
+                }
+            }
             Origin::Bytes(bytes) => Repeatable::Bytes(bytes),
             Origin::Generated { size, seed } => Repeatable::Generated {
                 size: size.get(),
@@ -59,6 +68,19 @@ impl Input {
         }
     }
 
+    /// What can be read any number of times.
+    pub(super) fn repeatable(&self) -> Option<Arc<Repeatable>> {
+        match self {
+            Input::Repeatable(source) => Some(Arc::clone(source)),
+            Input::Stream(_) => None,
+        }
+    }
+
+    /// What tells the file from others; `None` for what is no file.
+    pub(super) fn stamp(&self) -> Option<SourceStamp> {
+        self.repeatable().and_then(|source| source.stamp())
+    }
+
     /// The same once more, where that is possible and little to send.
     pub(super) fn again(&self) -> Option<Self> {
         match self {
@@ -77,7 +99,8 @@ pub(super) enum Works {
     /// As a task cuts them from a stream.
     Cut {
         announced: mpsc::Receiver<Result<Work, Error>>,
-        _cutter: AbortOnDropHandle<()>,
+        cutter: Watched,
+        _abort: AbortOnDrop,
     },
 }
 
@@ -86,7 +109,13 @@ impl Works {
     pub(super) async fn next(&mut self) -> Option<Result<Work, Error>> {
         match self {
             Works::Known(works) => works.next().map(Ok),
-            Works::Cut { announced, .. } => announced.recv().await,
+            Works::Cut {
+                announced, cutter, ..
+            } => match announced.recv().await {
+                Some(work) => Some(work),
+                // A cutter that panicked has not come to the input's end.
+                None => cutter.check().await.err().map(Err),
+            },
         }
     }
 }
@@ -130,8 +159,10 @@ pub(super) fn cut(
         CHUNKS_PER_VERSION_MAX,
         announce,
     );
+    let task = tokio::spawn(cutter);
     Works::Cut {
         announced,
-        _cutter: AbortOnDropHandle::new(tokio::spawn(cutter)),
+        _abort: AbortOnDrop(task.abort_handle()),
+        cutter: Watched::new(task),
     }
 }

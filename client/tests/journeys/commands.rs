@@ -52,21 +52,21 @@ impl Heard {
 
 /// What a command printed, and how it ended.
 #[derive(Debug)]
-struct Ended {
-    out: String,
-    err: String,
-    result: Result<(), Failure>,
+pub(crate) struct Ended {
+    pub(crate) out: String,
+    pub(crate) err: String,
+    pub(crate) result: Result<(), Failure>,
 }
 
 impl Ended {
     #[track_caller]
-    fn done(self) -> String {
+    pub(crate) fn done(self) -> String {
         assert!(self.result.is_ok(), "{self:?}");
         self.out
     }
 
     #[track_caller]
-    fn fails(&self, exit: u8, code: &str) {
+    pub(crate) fn fails(&self, exit: u8, code: &str) {
         let failure = self.result.as_ref().unwrap_err();
         assert_eq!(
             (failure.exit.number(), failure.code.as_str()),
@@ -76,7 +76,7 @@ impl Ended {
     }
 
     #[track_caller]
-    fn objects(self) -> Vec<Value> {
+    pub(crate) fn objects(self) -> Vec<Value> {
         let text = self.done();
         text.lines()
             .map(|line| serde_json::from_str(line).unwrap())
@@ -85,15 +85,15 @@ impl Ended {
 }
 
 /// A user at a terminal that nobody looks at.
-struct User {
-    fake: Fake,
-    home: tempfile::TempDir,
-    shutdown: Shutdown,
+pub(crate) struct User {
+    pub(crate) fake: Fake,
+    pub(crate) home: tempfile::TempDir,
+    pub(crate) shutdown: Shutdown,
 }
 
 impl User {
     /// Logged in by a profile, as `dbfs login` would have made it.
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let fake = Fake::start(1, 3).await;
         let user = Self::unknown(fake);
         user.know(Some("sesame"), None);
@@ -136,18 +136,18 @@ impl User {
             .unwrap();
     }
 
-    fn local(&self, name: &str) -> String {
+    pub(crate) fn local(&self, name: &str) -> String {
         self.home.path().join(name).display().to_string()
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> String {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> String {
         let path = self.home.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, bytes).unwrap();
         path.display().to_string()
     }
 
-    async fn dbfs(&self, arguments: &[&str]) -> Ended {
+    pub(crate) async fn dbfs(&self, arguments: &[&str]) -> Ended {
         self.dbfs_in(self.environment(), arguments).await
     }
 

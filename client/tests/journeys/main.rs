@@ -14,6 +14,9 @@ mod commands;
 mod download;
 mod fake;
 mod names;
+mod resume;
+mod sinks;
+mod sources;
 mod upload;
 
 use common::ids::Digest;
