@@ -16,7 +16,7 @@ use super::remote::{Remote, profile_of, sources_and_destination};
 use super::session::Session;
 use super::shapes::DownloadShape;
 use super::{destination, human, walk};
-use crate::download::{ByteRange, DownloadOptions, DownloadReport, Sink};
+use crate::download::{ByteRange, DownloadOptions, DownloadReport, Sink, is_stdout};
 use crate::names::{Entry, ListOptions};
 use crate::{BadCopy, Progress};
 
@@ -229,7 +229,7 @@ async fn plan(
     for source in sources {
         entries.extend(destination::expand(&session.client, source).await?);
     }
-    if to == "-" {
+    if to == "-" || is_stdout(Path::new(to)) {
         if let Some(directory) = entries.iter().find(|entry| !entry.is_file()) {
             return Err(Failure::usage(format!(
                 "{} is a directory: it cannot go to stdout",

@@ -53,7 +53,7 @@ pub(super) async fn fetch_all(
                 None => more = false,
             },
             Some(done) = under_way.join_next() => {
-                fetched.add(done.map_err(|_| Error::Interrupted)??);
+                fetched.add(done.map_err(Error::of_task)??);
                 fetcher.progress.chunk_done();
             }
         }
@@ -173,7 +173,7 @@ impl One {
         let buffers = self.fetcher.version.router.buffers.clone();
         let piece = Arc::clone(&self.piece);
         let looking = tokio::task::spawn_blocking(move || part.holds(&piece.chunk, &buffers));
-        looking.await.map_err(|_| Error::Interrupted)
+        looking.await.map_err(Error::of_task)
     }
 
     /// Hashes and writes what arrives.
@@ -195,7 +195,7 @@ impl One {
                 work()?
             } else {
                 let working = tokio::task::spawn_blocking(work);
-                working.await.map_err(|_| Error::Interrupted)??
+                working.await.map_err(Error::of_task)??
             };
         }
         Ok(hasher)

@@ -79,7 +79,7 @@ async fn begin(fetcher: &Fetcher, piece: Result<Piece, Error>) -> Result<(Piece,
         let (served, all) = tokio::join!(work, collect);
         served.map(|_| all)
     }));
-    let frames = task.await.map_err(|_| Error::Interrupted)??;
+    let frames = task.await.map_err(Error::of_task)??;
     Ok((piece, frames))
 }
 
@@ -126,7 +126,7 @@ impl Check {
             }
             self
         });
-        hashing.await.map_err(|_| Error::Interrupted)
+        hashing.await.map_err(Error::of_task)
     }
 
     fn finish(self, fetcher: &Fetcher) -> Result<Option<Digest>, Error> {

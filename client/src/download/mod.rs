@@ -13,6 +13,7 @@ mod manifest;
 mod options;
 mod part;
 mod pieces;
+mod place;
 mod placement;
 mod range;
 mod sink;
@@ -20,11 +21,12 @@ mod sink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::ids::VersionId;
 use common::path::RemotePath;
 use common::units::ByteCount;
+use tokio::io::AsyncWrite;
 
 pub use options::{DownloadOptions, DownloadReport};
+pub use place::is_stdout;
 pub(crate) use placement::placement;
 pub use placement::{PlacedChunk, PlacedCopy, Placement, ReplicaState};
 pub use range::{ByteRange, ParseRangeError};
@@ -34,7 +36,8 @@ use crate::error::Error;
 use crate::routing::Router;
 use fetch::Fetcher;
 use manifest::Version;
-use part::Part;
+use part::{Part, PartGuard};
+use place::Place;
 use range::Extent;
 use sink::Target;
 
@@ -112,20 +115,42 @@ impl Job {
     /// Whether the digest of the whole was verified, and how much was found rather than fetched.
     async fn deliver(&self, sink: Sink) -> Result<(bool, u64), Error> {
         match sink.0 {
-            Target::Writer(output) => {
-                let digest =
-                    in_order::write_all(&self.fetcher, self.chunk_bytes, self.extent, output).await?;
-                self.judge(digest)?;
-                Ok((digest.is_some(), 0))
-            }
+            Target::Writer(output) => self.in_order(output).await,
             Target::Discard => self.by_chunk(None).await,
             Target::File(path) => {
-                let part = self.open_part(path).await?;
-                let outcome = self.by_chunk(Some(Arc::clone(&part))).await?;
-                // Every task that wrote has ended.
-                let part = Arc::into_inner(part).ok_or(Error::Interrupted)?;
-                blocking(move || part.finish()).await?;
+                let clock = &self.version().router.settings.seams.clock;
+                match place::find(path, clock).await? {
+                    Place::File(path) => self.to_file(path).await,
+                    Place::Through(through) => {
+                        let (output, finish) = through.split();
+                        let outcome = self.in_order(output).await?;
+                        blocking(finish).await?;
+                        Ok(outcome)
+                    }
+                }
+            }
+        }
+    }
+
+    async fn in_order(
+        &self,
+        output: std::pin::Pin<Box<dyn AsyncWrite + Send>>,
+    ) -> Result<(bool, u64), Error> {
+        let digest = in_order::write_all(&self.fetcher, self.chunk_bytes, self.extent, output).await?;
+        self.judge(digest)?;
+        Ok((digest.is_some(), 0))
+    }
+
+    async fn to_file(&self, path: PathBuf) -> Result<(bool, u64), Error> {
+        let guard = self.open_part(path).await?;
+        match self.by_chunk(Some(guard.part())).await {
+            Ok(outcome) => {
+                blocking(move || guard.finish()).await?;
                 Ok(outcome)
+            }
+            Err(error) => {
+                guard.failed(&error);
+                Err(error)
             }
         }
     }
@@ -148,35 +173,34 @@ impl Job {
         Ok(())
     }
 
-    async fn open_part(&self, target: PathBuf) -> Result<Arc<Part>, Error> {
+    async fn open_part(&self, target: PathBuf) -> Result<PartGuard, Error> {
         let tag = if self.resume {
-            part_tag(&self.version().path, self.version().version)
+            part_tag(&self.version().path)
         } else {
             let random: [u8; 4] = self.version().router.settings.seams.random.bytes();
             format!("{:08x}", u32::from_be_bytes(random))
         };
         let (keep, length) = (self.resume, self.extent.length());
         blocking(move || {
-            let part = Part::open(&target, &tag, keep)?;
-            part.set_length(length)?;
-            Ok(Arc::new(part))
+            let guard = Part::open(&target, &tag, keep)?;
+            guard.part().set_length(length)?;
+            Ok(guard)
         })
         .await
     }
 }
 
-/// The same for the same version, so that a later process finds what an interrupted one left.
-fn part_tag(path: &RemotePath, version: VersionId) -> String {
-    let hash = blake3::hash(format!("{path}\n{version}").as_bytes());
+/// The same for the same file, so that a later process finds what an interrupted one left. What it holds of another
+/// version is used as far as chunks are the same, and written over otherwise.
+fn part_tag(path: &RemotePath) -> String {
+    let hash = blake3::hash(path.as_str().as_bytes());
     hash.to_hex().chars().take(8).collect()
 }
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| Error::Interrupted)?
+    tokio::task::spawn_blocking(work).await.map_err(Error::of_task)?
 }
 
 /// The part files that resumable downloads to `target` have left behind, for whoever wants to clean up.
@@ -188,14 +212,13 @@ pub fn leftover_parts(target: &Path) -> Result<Vec<PathBuf>, Error> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let begins = format!(".{name}.dbfs-");
+    let begins = part::stem(target.file_name().unwrap_or_default());
     let entries = std::fs::read_dir(directory).map_err(|error| Error::local("read", directory, error))?;
     let names = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
     Ok(names
         .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with(&begins) && name.ends_with(".part")
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            name.starts_with(begins.as_encoded_bytes()) && name.ends_with(b".part")
         })
         .collect())
 }

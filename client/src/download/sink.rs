@@ -16,6 +16,8 @@ pub(super) enum Target {
 
 impl Sink {
     /// A file. The bytes are written beside it and take its name, durably, once all of them are there and verified.
+    /// Where the path is a link, the file it leads to. A pipe, terminal or device is written through, in order, and
+    /// never replaced; a socket is refused.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self(Target::File(path.into()))
     }
