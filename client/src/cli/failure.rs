@@ -171,6 +171,16 @@ impl Failure {
         Self::new(Exit::Interrupted, "E_INTERRUPTED", "interrupted")
     }
 
+    /// As above, while something was done to `total` files, and when `done` of them were done.
+    pub fn interrupted_while(verb: &str, done: usize, total: usize) -> Self {
+        if total < 2 {
+            return Self::interrupted();
+        }
+        let message = format!("interrupted while {verb}: {done} of {total} files were done");
+        Self::new(Exit::Interrupted, "E_INTERRUPTED", message)
+            .hint("run the same command again for the rest: what is done already is not harmed by it")
+    }
+
     /// `failed` of `total` things were not done; the first of them failed with `first`.
     pub fn partial(verb: &str, failed: usize, total: usize, first: &Failure) -> Self {
         if failed == total {

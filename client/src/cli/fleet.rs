@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::context::Context;
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::human;
 use super::meter::{Meter, Reading};
 use crate::Progress;
@@ -99,7 +99,7 @@ impl Tally {
 /// happens, in the order of their ends; an error of `told` (the output is gone) stops what has not begun.
 ///
 /// # Errors
-/// That of `told`. Failures of single jobs are in the outcome.
+/// That of `told`; an interruption, told once however many jobs it ended. Other failures of jobs are in the outcome.
 pub(super) async fn run<T, R, F, Fut>(
     context: &Context,
     verb: &'static str,
@@ -148,16 +148,23 @@ where
         done: Vec::new(),
         failed: Vec::new(),
     };
+    let mut interrupted = 0;
     while let Some((name, result)) = ends.next().await {
         match result {
             Ok(done) => {
                 told(&done)?;
                 outcome.done.push(done);
             }
+            Err(failure) if failure.exit == Exit::Interrupted => interrupted += 1,
             Err(failure) => outcome.failed.push((name, failure)),
         }
     }
-    drop(meter);
+    drop((ends, meter));
+    if interrupted > 0 {
+        let done = outcome.done.len();
+        tell_failures(context, &outcome.failed, tally.files);
+        return Err(Failure::interrupted_while(verb, done, tally.files));
+    }
     Ok(outcome)
 }
 
