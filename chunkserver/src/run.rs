@@ -27,7 +27,7 @@ use crate::cluster::api::{FilesService, NodesService};
 use crate::cluster::background::lead;
 use crate::cluster::{Cluster, ClusterMachine, Parts, Supernodes};
 use crate::config::Config;
-use crate::control::{LeaderLink, NamesView, NodeContext, heartbeat, inventory, load};
+use crate::control::{LeaderLink, NamesView, NodeContext, heartbeat, inventory, load, orders};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::disk_identity::Identity as DiskOwner;
@@ -457,6 +457,7 @@ impl Member {
             cluster: Arc::clone(cluster),
             link: Arc::clone(&link),
             store: store.clone(),
+            orders: orders::Orders::new(store.clone()),
             load: view,
             in_flight_bytes,
             lost: recovered

@@ -1,8 +1,8 @@
-//! This node's heartbeat: says how it is and what it has carried out, learns what its leader says, and obeys.
+//! This node's heartbeat: says how it is and what it has carried out, learns what its leader says, and passes orders on.
 //!
-//! Invariants (P7): the leader's epoch is durable on the disks before anything it orders is acted on, and an answer of
-//! a lower epoch is not listened to. What was carried out is reported until a leader has committed it, so that a lost
-//! answer costs only a repetition.
+//! Invariants: a heartbeat waits for no disk; [`super::orders`] carries out what it brings. The leader's epoch is durable
+//! on the disks before anything it says is acted on, and an answer of a lower epoch is ignored (P7). What was carried out
+//! is reported until a leader has committed it, so that a lost answer costs only a repetition.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use proto::nodes::v1 as wire;
 use proto::ticket::VerifyingKey;
 
 use super::load::LoadView;
+use super::orders::Orders;
 use super::{LeaderLink, Learned};
 use crate::cluster::Cluster;
 use crate::cluster::api::heartbeat::REPORTS_PER_REQUEST_MAX;
@@ -34,6 +35,7 @@ pub(crate) struct Beat {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) link: Arc<LeaderLink>,
     pub(crate) store: Store,
+    pub(crate) orders: Orders,
     pub(crate) load: LoadView,
     /// Memory promised to chunks that are being received.
     pub(crate) in_flight_bytes: IntGauge,
@@ -43,7 +45,6 @@ pub(crate) struct Beat {
 
 struct Unreported {
     incarnation: [u8; 16],
-    dropped: BTreeSet<AttemptId>,
     suspect: BTreeSet<AttemptId>,
     /// Reported as suspect before, so that they are said once per leadership.
     said: BTreeSet<AttemptId>,
@@ -54,7 +55,6 @@ struct Unreported {
 pub(crate) async fn run(beat: Beat, shutdown: Shutdown) {
     let mut unreported = Unreported {
         incarnation: beat.cluster.random.bytes(),
-        dropped: BTreeSet::new(),
         suspect: beat.lost.iter().copied().collect(),
         said: BTreeSet::new(),
         said_to: Epoch::default(),
@@ -95,7 +95,13 @@ pub(crate) async fn run(beat: Beat, shutdown: Shutdown) {
             }
             std::future::pending().await
         };
-        let wait = beat.cluster.clock.timeout(pause, new_leader);
+        let news = async {
+            tokio::select! {
+                () = new_leader => {}
+                () = beat.orders.progress() => {}
+            }
+        };
+        let wait = beat.cluster.clock.timeout(pause, news);
         shutdown.guard(wait).await;
     }
 }
@@ -107,16 +113,13 @@ async fn one(beat: &Beat, unreported: &mut Unreported) -> Result<bool, RpcError>
     let dropped: Vec<AttemptId> = read_attempts(&request.dropped_attempts);
     let suspect: Vec<AttemptId> = read_attempts(&request.suspect_attempts);
     let reply = beat.link.heartbeat(request).await?;
-    for attempt in &dropped {
-        unreported.dropped.remove(attempt);
-    }
+    let more = beat.orders.reported(&dropped);
     for attempt in suspect {
         unreported.suspect.remove(&attempt);
         unreported.said.insert(attempt);
     }
     let epoch = Epoch::new(reply.epoch);
-    if let Err(error) = beat.store.raise_epoch(epoch).await {
-        tracing::warn!(%epoch, %error, "the leader is not listened to: its epoch cannot be made durable");
+    if !beat.orders.obeys(epoch) {
         return Ok(false);
     }
     if epoch != unreported.said_to {
@@ -124,8 +127,11 @@ async fn one(beat: &Beat, unreported: &mut Unreported) -> Result<bool, RpcError>
         unreported.said.clear();
     }
     learn(beat, epoch, &reply);
-    obey(beat, epoch, &reply, unreported).await;
-    Ok(!unreported.dropped.is_empty())
+    let drops = read_attempts(&reply.drop_attempts);
+    if !drops.is_empty() {
+        beat.orders.drop_attempts(epoch, &drops);
+    }
+    Ok(more)
 }
 
 fn collect_suspects(beat: &Beat, unreported: &mut Unreported) {
@@ -179,7 +185,12 @@ fn request(beat: &Beat, unreported: &Unreported) -> wire::HeartbeatRequest {
         }),
         disks,
         epoch_seen: beat.store.epoch().get(),
-        dropped_attempts: bytes(&unreported.dropped),
+        dropped_attempts: beat
+            .orders
+            .dropped(REPORTS_PER_REQUEST_MAX)
+            .iter()
+            .map(|attempt| attempt.to_bytes().to_vec().into())
+            .collect(),
         suspect_attempts: bytes(&unreported.suspect),
     }
 }
@@ -213,25 +224,6 @@ fn learn(beat: &Beat, epoch: Epoch, reply: &wire::HeartbeatReply) {
         beat.cluster
             .names
             .learn(ClusterTime::from_millis(names_time), keys);
-    }
-}
-
-async fn obey(beat: &Beat, epoch: Epoch, reply: &wire::HeartbeatReply, unreported: &mut Unreported) {
-    let orders = read_attempts(&reply.drop_attempts);
-    if orders.is_empty() {
-        return;
-    }
-    match beat.store.drop_attempts(epoch, &orders).await {
-        Ok(dropped) => {
-            if let Some(error) = &dropped.failure {
-                tracing::debug!(left = dropped.left, %epoch, %error, "a disk cannot drop what it was ordered to");
-            }
-            if !dropped.attempts.is_empty() {
-                tracing::info!(attempts = dropped.attempts.len(), %epoch, "dropped by order");
-            }
-            unreported.dropped.extend(dropped.attempts);
-        }
-        Err(error) => tracing::warn!(%epoch, %error, "an order to drop could not be carried out"),
     }
 }
 

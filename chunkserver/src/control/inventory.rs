@@ -19,6 +19,9 @@ use crate::store::Store;
 /// Between two pages, so that a full disk does not keep the leader busy.
 const PAGE_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long disks may take to carry out the drops of one page.
+const DROP_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What the inventory of a node needs.
 pub(crate) struct Reporter {
     pub(crate) cluster: Arc<Cluster>,
@@ -116,9 +119,10 @@ async fn obey(reporter: &Reporter, reply: &wire::InventoryReply) -> Result<(), R
     let refused = |error: crate::store::error::Error| {
         RpcError::new(Kind::Retry, "E_STORE", format!("cannot drop: {error}"))
     };
-    reporter.store.raise_epoch(epoch).await.map_err(refused)?;
-    let dropped = reporter.store.drop_attempts(epoch, &orders).await;
-    let dropped = dropped.map_err(refused)?;
+    let dropping = reporter.store.drop_attempts(epoch, &orders);
+    let late = || RpcError::new(Kind::Retry, "E_STORE", "a disk does not carry out drops in time");
+    let dropped = reporter.cluster.clock.timeout(DROP_TIMEOUT, dropping).await;
+    let dropped = dropped.ok_or_else(late)?.map_err(refused)?;
     // What is left is found again by the next inventory.
     tracing::info!(attempts = dropped.attempts.len(), left = dropped.left, %epoch, "known dead, dropped");
     Ok(())

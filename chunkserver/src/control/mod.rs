@@ -4,7 +4,7 @@
 //! | loop | period key | trigger | what it may change |
 //! |---|---|---|---|
 //! | [`load`] | - (1 s) | - | this node's view of its own CPU and memory |
-//! | [`heartbeat`] | `heartbeat_period` | a new leader; orders carried out | the node's view of its cluster; on the disks: the epoch, drops that were ordered |
+//! | [`heartbeat`] | `heartbeat_period` | a new leader; orders carried out | the node's view of its cluster; by [`orders`], which a heartbeat never waits for: the epoch on the disks, drops that were ordered |
 //! | [`inventory`] | `inventory_period` | `inventory_delay` after the start | on the disks: drops that were ordered |
 //!
 //! Owns the node's view. Decides nothing: orders come from a leader, carry its epoch, and are refused below the highest
@@ -18,6 +18,7 @@ mod link;
 pub(crate) mod heartbeat;
 pub(crate) mod inventory;
 pub(crate) mod load;
+pub(crate) mod orders;
 
 pub use context::{Learned, NodeContext};
 pub(crate) use link::LeaderLink;

@@ -231,6 +231,25 @@ impl Store {
         self.0.drop_attempts(epoch, attempts).await
     }
 
+    /// Splits an order to drop by the disks that carry it out. Waits for no disk.
+    pub fn split_drops(&self, attempts: &[AttemptId]) -> orders::Drops {
+        self.0.split_drops(attempts)
+    }
+
+    /// Carries out the part of an order that concerns `disk` ([`Store::split_drops`]). When it returns, the tombstones
+    /// are durable; [`Store::punch_dropped`] gives the bytes back.
+    ///
+    /// # Errors
+    /// As [`Store::drop_attempts`].
+    pub async fn drop_on(&self, disk: DiskId, epoch: Epoch, attempts: &[AttemptId]) -> Result<(), Error> {
+        self.0.drop_on(disk, epoch, attempts).await
+    }
+
+    /// Gives the bytes of dropped records on `disk` back, as far as the disk allows now.
+    pub async fn punch_dropped(&self, disk: DiskId) {
+        self.0.punch_dropped(disk).await;
+    }
+
     /// A page of what `disk` holds (all disks, if `None`), in the order of attempts, behind `after`, at most `limit`.
     /// Fewer than `limit` means that there are no more.
     pub fn inventory(

@@ -39,6 +39,7 @@ pub(super) struct Member {
     pub(super) names: Names,
     pub(super) files: FilesClient<Channel>,
     nodes: NodesClient<Channel>,
+    tls: Arc<rustls::ClientConfig>,
     shutdown: Shutdown,
     _directory: tempfile::TempDir,
 }
@@ -75,7 +76,7 @@ impl Member {
             Identity::load(&own).unwrap()
         };
         let role = Role::Chunkserver("alpha".to_owned());
-        let tls = load(role.clone(), "node");
+        let identity = load(role.clone(), "node");
         let shutdown = Shutdown::new();
         let (names, names_address) =
             Names::start(&load(Role::Supernode, "supernode"), shutdown.clone()).await;
@@ -83,7 +84,7 @@ impl Member {
         change(&mut config);
         let clock = Clock::real();
         let network = Network::tcp(None);
-        let client_tls = Arc::new(tls.client_config(ALPN_CONTROL).unwrap());
+        let client_tls = Arc::new(identity.client_config(ALPN_CONTROL).unwrap());
         let listener = network.bind("127.0.0.1:0").await.unwrap();
         let address = listener.address();
         let settings = Settings {
@@ -137,7 +138,7 @@ impl Member {
             .routes(Routes::new())
             .with(FilesServer::new(FilesService(Arc::clone(&cluster))))
             .with(NodesServer::new(NodesService(Arc::clone(&cluster))));
-        let server_tls = Reloadable::new(tls.server_config(ALPN_CONTROL).unwrap());
+        let server_tls = Reloadable::new(identity.server_config(ALPN_CONTROL).unwrap());
         tokio::spawn(serve(
             listener,
             server_tls,
@@ -147,12 +148,13 @@ impl Member {
             Limits::default(),
         ));
         tokio::spawn(lead::run(Arc::clone(&cluster), shutdown.clone()));
-        let channel = proto::control::connect(&network, &address, &role, client_tls).unwrap();
+        let channel = proto::control::connect(&network, &address, &role, Arc::clone(&client_tls)).unwrap();
         let member = Self {
             cluster,
             names,
             files: FilesClient::new(channel.clone()),
             nodes: NodesClient::new(channel),
+            tls: client_tls,
             shutdown,
             _directory: directory,
         };
@@ -163,6 +165,11 @@ impl Member {
         })
         .await;
         member
+    }
+
+    /// The node's certificate and trust, for calls to its leader.
+    pub(super) fn tls(&self) -> Arc<rustls::ClientConfig> {
+        Arc::clone(&self.tls)
     }
 
     pub(super) fn cluster_id(&self) -> ClusterId {
