@@ -12,6 +12,8 @@ mod buffer;
 mod client;
 mod durable;
 mod error;
+mod pace;
+mod patience;
 mod progress;
 mod settings;
 mod task;

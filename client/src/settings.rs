@@ -90,8 +90,10 @@ pub struct Limits {
     pub call_timeout: Duration,
     /// No further try of a control call begins after so long.
     pub give_up_after: Duration,
-    /// A data transfer that does not advance for so long has failed.
+    /// A data connection on which nothing moves for so long has failed, however slow it may be otherwise.
     pub data_stall_timeout: Duration,
+    /// How long nodes that are busy are asked again for one chunk of which nothing moves meanwhile.
+    pub busy_wait_max: Duration,
     /// How long the outcome of a seal or abort is asked for before it is called unknown.
     pub outcome_wait_max: Duration,
     /// Bytes of files per second, in both directions together; at least [`crate::BYTES_PER_SECOND_MIN`].
@@ -110,6 +112,7 @@ impl Default for Limits {
             call_timeout: Duration::from_secs(10),
             give_up_after: Duration::from_secs(35),
             data_stall_timeout: Duration::from_secs(10),
+            busy_wait_max: Duration::from_secs(600),
             outcome_wait_max: Duration::from_secs(60),
             bytes_per_second_max: None,
         }

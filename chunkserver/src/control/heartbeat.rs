@@ -119,7 +119,7 @@ async fn one(beat: &Beat, unreported: &mut Unreported) -> Result<bool, RpcError>
         unreported.said.insert(attempt);
     }
     let epoch = Epoch::new(reply.epoch);
-    if !beat.orders.obeys(epoch) {
+    if !beat.orders.obeys_soon(epoch, &beat.cluster.clock).await {
         return Ok(false);
     }
     if epoch != unreported.said_to {

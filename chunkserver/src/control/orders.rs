@@ -6,12 +6,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::ids::{AttemptId, DiskId, Epoch};
+use common::time::Clock;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::store::Store;
+
+/// How long an answer of a new leader waits for its epoch to become durable; with the next heartbeat it comes again.
+const EPOCH_WAIT: Duration = Duration::from_millis(100);
 
 /// A cloneable handle.
 #[derive(Clone)]
@@ -55,6 +60,18 @@ impl Orders {
             tokio::spawn(Arc::clone(&self.0).raise(epoch));
         }
         false
+    }
+
+    /// As [`Orders::obeys`], waiting a little for an epoch that is new.
+    pub(crate) async fn obeys_soon(&self, epoch: Epoch, clock: &Clock) -> bool {
+        let durable = async {
+            while !self.obeys(epoch) && epoch > self.0.store.epoch() {
+                self.progress().await;
+            }
+        };
+        // Most disks are quick, and what the leader says is worth more while it is fresh.
+        let _ = clock.timeout(EPOCH_WAIT, durable).await;
+        self.obeys(epoch)
     }
 
     /// Begins to carry out an order to drop. Parts whose disk is busy with an earlier order are left out.

@@ -3,13 +3,13 @@
 //! **Invariants.** Only blocks that match their checksums leave this node (P3); the store checks them and keeps aside
 //! what does not. Nothing is sent once the grant has expired: a drop waits for the longest grant, so that the bytes of
 //! a read under way are never taken from below it (P7). Memory is bounded by the store's pool of read buffers and by
-//! the few answers that wait on a connection; reading ahead is what fills them.
+//! the few answers that wait on a connection; reading ahead is what fills them. A reader that is slower than any may be
+//! does not keep its place (P10).
 
 use common::ids::{AttemptId, NodeId};
 use proto::bulk::frame::RequestNumber;
 use proto::bulk::grant::{self, Grant, Operation};
 use proto::bulk::message::{Failure, GetEnd, GetRequest};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::transfer::{Answers, DataPlane, Peer, failure};
 
@@ -18,10 +18,9 @@ pub(crate) struct Order {
     grant: Grant,
     offset: u64,
     end: u64,
-    _place: OwnedSemaphorePermit,
 }
 
-/// Checks the grant and finds a place.
+/// Checks the grant.
 pub(crate) fn admit(plane: &DataPlane, peer: Peer, get: &GetRequest) -> Result<Order, Failure> {
     let me = plane.me();
     let keys = plane.context().keys();
@@ -39,7 +38,6 @@ pub(crate) fn admit(plane: &DataPlane, peer: Peer, get: &GetRequest) -> Result<O
         grant,
         offset: get.offset,
         end,
-        _place: plane.admit_get()?,
     })
 }
 
@@ -78,15 +76,24 @@ impl Order {
     ) -> Result<Option<GetEnd>, Failure> {
         let me: NodeId = plane.me();
         let failed = |error: crate::store::error::Error| failure::of_store(me, &error);
+        let _turn = plane.admit_get(self.grant.principal, answers.motion()).await?;
+        let begun = plane.clock().moment();
         let opening = plane.store().open_read(self.attempt(), self.offset..self.end);
         let mut reader = opening.await.map_err(failed)?;
+        let mut sent = 0;
         while let Some(part) = reader.next().await.map_err(failed)? {
             if plane.context().now() >= self.grant.expires {
                 return Err(failure::of_grant(me, grant::Error::Expired));
             }
+            // What waits to be written was taken by nobody yet.
+            sent += part.bytes.len() as u64;
+            let allowed = plane.settings().allowance(sent);
+            let left = allowed.saturating_sub(plane.clock().moment().since(begun));
             let heard = answers.blocks(request, part.first_block, part.checksums, part.bytes);
-            if !heard.await {
-                return Ok(None);
+            match plane.clock().timeout(left, heard).await {
+                Some(true) => {}
+                Some(false) => return Ok(None),
+                None => return Err(failure::too_slow(me, "the chunk is taken too slowly")),
             }
         }
         Ok(Some(GetEnd {

@@ -1,53 +1,60 @@
 //! Who may hold memory, and how much.
 //!
-//! Invariant (P10): the memory of a put is promised as a whole before its first byte is read, and the promise lasts
+//! Invariants (P10): the memory of a put is promised as a whole before its first byte is read, and the promise lasts
 //! until the last of its buffers is back. A put that was let in therefore never waits for memory that another put
 //! holds, and the sum of all promises is bounded. Puts of clients and puts of other nodes have lanes of their own: a
 //! put of a client may wait for another node, a put of a node waits for this node's disk alone, so there is no circle
-//! of nodes waiting for each other.
+//! of nodes waiting for each other. Principals take turns, and none holds more than its share ([`super::turns`]).
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use common::disk::buffer::{AlignedBuf, BufferPool, BufferSize};
+use common::ids::UserId;
 use common::time::Clock;
 use common::units::ByteCount;
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::turns::{Turn, Turns};
+
 const PAGE_BYTES: usize = common::disk::PAGE_BYTES;
 
 /// The memory for puts of one kind of sender.
 pub(super) struct Lane {
-    room: Arc<Semaphore>,
+    room: Turns,
     pool: BufferPool,
     in_flight: IntGauge,
 }
 
 impl Lane {
-    pub(super) fn new(bytes_max: ByteCount, in_flight: IntGauge) -> Self {
-        let pages = usize::try_from(bytes_max.get()).unwrap_or(usize::MAX) / PAGE_BYTES;
+    /// `bytes_max` of memory, of which one principal may hold `share`.
+    pub(super) fn new(bytes_max: ByteCount, share: ByteCount, in_flight: IntGauge) -> Self {
+        let pages = |bytes: ByteCount| bytes.get() / PAGE_BYTES as u64;
         Self {
-            room: Arc::new(Semaphore::new(pages.min(Semaphore::MAX_PERMITS))),
+            room: Turns::new(pages(bytes_max), pages(share)),
             pool: BufferPool::new(bytes_max),
             in_flight,
         }
     }
 
-    /// Promises `count` buffers of `size`, waiting for at most `wait_max`; `None` then.
+    /// Promises `count` buffers of `size` to `principal`, waiting for at most `wait_max`; `None` then.
     pub(super) async fn admit(
         &self,
+        principal: UserId,
         count: u32,
         size: BufferSize,
         clock: &Clock,
         wait_max: Duration,
     ) -> Option<Window> {
-        let pages = u32::try_from(size.bytes() / PAGE_BYTES).unwrap_or(u32::MAX);
-        let pages = pages.saturating_mul(count);
-        let waiting = Arc::clone(&self.room).acquire_many_owned(pages);
-        let room = clock.timeout(wait_max, waiting).await?.ok()?;
-        let bytes = i64::from(pages).saturating_mul(PAGE_BYTES as i64);
+        let pages = (size.bytes() / PAGE_BYTES) as u64 * u64::from(count);
+        let room = clock
+            .timeout(wait_max, self.room.take(principal, pages))
+            .await??;
+        let bytes = i64::try_from(pages)
+            .unwrap_or(i64::MAX)
+            .saturating_mul(PAGE_BYTES as i64);
         self.in_flight.add(bytes);
         Some(Window(Arc::new(Promise {
             pool: self.pool.clone(),
@@ -70,7 +77,7 @@ struct Promise {
     slots: Arc<Semaphore>,
     bytes: i64,
     in_flight: IntGauge,
-    _room: OwnedSemaphorePermit,
+    _room: Turn,
 }
 
 impl Drop for Promise {
@@ -142,12 +149,16 @@ mod tests {
     async fn a_promise_lasts_until_the_last_buffer_is_back() {
         let gauge = IntGauge::new("in_flight", "test").unwrap();
         let bulk = BufferSize::Bulk.bytes() as i64;
-        let lane = Lane::new(ByteCount::new(2 * bulk as u64), gauge.clone());
+        let all = ByteCount::new(2 * bulk as u64);
+        let lane = Lane::new(all, all, gauge.clone());
         // Not a manual clock: on one of those a wait of no time ends only when the time is moved.
         let clock = Clock::real();
         let admit = |count| {
             let (lane, clock) = (&lane, &clock);
-            async move { lane.admit(count, BufferSize::Bulk, clock, Duration::ZERO).await }
+            async move {
+                lane.admit(UserId::new(1), count, BufferSize::Bulk, clock, Duration::ZERO)
+                    .await
+            }
         };
         let window = admit(2).await.unwrap();
         assert_eq!(gauge.get(), 2 * bulk);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::shutdown::Shutdown;
 use common::time::Clock;
+use proto::bulk::activity::{Activity, while_moving};
 use proto::bulk::frame::RequestNumber;
 use proto::bulk::message::{Failure, GetEnd, Goodbye};
 use proto::bulk::receipt::Receipt;
@@ -14,6 +15,7 @@ use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 
 use super::counters::DataPlaneCounters;
+use super::motion::Motion;
 
 /// Answers that wait to be written on one connection; four of them may be data frames of 1 MiB.
 const ANSWERS_WAITING_MAX: usize = 4;
@@ -29,13 +31,17 @@ enum Answer {
         data: Bytes,
     },
     GetEnd(GetEnd),
+    Progress,
     Goodbye(Goodbye),
 }
 
 /// A handle to the writer of a connection. When the connection is gone answers are dropped silently: nobody is left
 /// to hear them.
 #[derive(Clone)]
-pub(crate) struct Answers(mpsc::Sender<(RequestNumber, Answer)>);
+pub(crate) struct Answers {
+    queue: mpsc::Sender<(RequestNumber, Answer)>,
+    motion: Motion,
+}
 
 impl Answers {
     /// The put is durable.
@@ -61,7 +67,7 @@ impl Answers {
             checksums,
             data,
         };
-        self.0.send((request, blocks)).await.is_ok()
+        self.queue.send((request, blocks)).await.is_ok()
     }
 
     /// All blocks of a get were sent.
@@ -77,7 +83,17 @@ impl Answers {
 
     async fn send(&self, request: RequestNumber, answer: Answer) {
         // An error means that the connection is gone.
-        let _ = self.0.send((request, answer)).await;
+        let _ = self.queue.send((request, answer)).await;
+    }
+
+    /// What goes on for the requests of the connection.
+    pub(crate) fn motion(&self) -> &Motion {
+        &self.motion
+    }
+
+    /// Payload has arrived, or a request waits for its turn. Where other answers wait, those say enough.
+    pub(super) fn progress(&self) {
+        let _ = self.queue.try_send((RequestNumber::CONNECTION, Answer::Progress));
     }
 }
 
@@ -85,6 +101,7 @@ impl Answers {
 /// then, and `gone` is triggered.
 pub(super) fn start<W: AsyncWrite + Unpin + Send + 'static>(
     writer: FrameWriter<W>,
+    activity: Activity,
     clock: Clock,
     progress_timeout: Duration,
     counters: DataPlaneCounters,
@@ -94,6 +111,7 @@ pub(super) fn start<W: AsyncWrite + Unpin + Send + 'static>(
     let mut task = Writer {
         writer,
         waiting,
+        activity,
         clock,
         progress_timeout,
         counters,
@@ -104,12 +122,16 @@ pub(super) fn start<W: AsyncWrite + Unpin + Send + 'static>(
         }
         gone.trigger();
     });
-    Answers(answers)
+    Answers {
+        queue: answers,
+        motion: Motion::default(),
+    }
 }
 
 struct Writer<W> {
     writer: FrameWriter<W>,
     waiting: mpsc::Receiver<(RequestNumber, Answer)>,
+    activity: Activity,
     clock: Clock,
     progress_timeout: Duration,
     counters: DataPlaneCounters,
@@ -123,11 +145,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 self.write(request, answer).await?;
                 next = self.waiting.try_recv().ok();
                 if next.is_none() || self.writer.gathered() > GATHERED_BYTES_MAX {
-                    in_time(&self.clock, self.progress_timeout, self.writer.flush()).await?;
+                    let flushing = self.writer.flush();
+                    in_time(&self.activity, &self.clock, self.progress_timeout, flushing).await?;
                 }
             }
         }
-        in_time(&self.clock, self.progress_timeout, self.writer.close()).await
+        let closing = self.writer.close();
+        in_time(&self.activity, &self.clock, self.progress_timeout, closing).await
     }
 
     async fn write(&mut self, request: RequestNumber, answer: Answer) -> io::Result<()> {
@@ -135,6 +159,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             Answer::Stored(receipt) => self.writer.control(request, receipt.as_ref()),
             Answer::Failed(failure) => self.writer.control(request, &failure),
             Answer::GetEnd(end) => self.writer.control(request, &end),
+            Answer::Progress => self.writer.progress(),
             Answer::Goodbye(goodbye) => self.writer.control(request, &goodbye),
             Answer::Blocks {
                 first_block,
@@ -142,7 +167,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 data,
             } => {
                 let writing = self.writer.data(request, first_block, &checksums, &data);
-                in_time(&self.clock, self.progress_timeout, writing).await?;
+                in_time(&self.activity, &self.clock, self.progress_timeout, writing).await?;
                 self.counters.sent_bytes.inc_by(data.len() as u64);
             }
         }
@@ -151,10 +176,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 }
 
 async fn in_time(
+    activity: &Activity,
     clock: &Clock,
     limit: Duration,
     work: impl Future<Output = io::Result<()>>,
 ) -> io::Result<()> {
-    let done = clock.timeout(limit, work).await;
+    let done = while_moving(clock, limit, || activity.moved(), work, || {}).await;
     done.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -7,11 +7,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::error::Kind;
 use common::ids::NodeId;
 use common::shutdown::Shutdown;
-use proto::bulk::frame::{DataHead, FrameType, Malformed, RequestNumber};
+use proto::bulk::activity::{Activity, while_moving};
+use proto::bulk::frame::{DATA_BYTES_MAX, DataHead, FrameType, Malformed, RequestNumber};
 use proto::bulk::message::{Failure, GetRequest, Goodbye, PutBegin, PutEnd};
 use proto::bulk::transport::{self, Frame, FrameReader};
 use tokio::io::AsyncRead;
@@ -37,6 +39,7 @@ pub(crate) enum Peer {
 pub(super) struct Connection<R> {
     plane: DataPlane,
     peer: Peer,
+    activity: Activity,
     reader: FrameReader<R>,
     answers: Answers,
     /// Puts whose blocks are still due.
@@ -75,11 +78,18 @@ impl From<transport::Error> for End {
 }
 
 impl<R: AsyncRead + Unpin> Connection<R> {
-    pub(super) fn new(plane: DataPlane, peer: Peer, reader: FrameReader<R>, answers: Answers) -> Self {
+    pub(super) fn new(
+        plane: DataPlane,
+        peer: Peer,
+        activity: Activity,
+        reader: FrameReader<R>,
+        answers: Answers,
+    ) -> Self {
         let places = plane.settings().requests_per_connection_max as usize;
         Self {
             plane,
             peer,
+            activity,
             reader,
             answers,
             intakes: HashMap::new(),
@@ -90,8 +100,10 @@ impl<R: AsyncRead + Unpin> Connection<R> {
 
     /// Reads until the connection ends, `gone` is given (nobody takes answers any more) or `shutdown`.
     pub(super) async fn run(mut self, gone: &Shutdown, shutdown: &Shutdown) {
+        let telling = tell_progress(self.plane.clone(), self.activity.clone(), self.answers.clone());
         let end = tokio::select! {
             end = self.read_all() => end,
+            () = telling => End::Closed,
             () = gone.triggered() => End::Closed,
             () = shutdown.triggered() => {
                 End::Goodbye(Goodbye::new(Kind::Retry, "E_SHUTTING_DOWN", "this node is shutting down"))
@@ -129,14 +141,23 @@ impl<R: AsyncRead + Unpin> Connection<R> {
 
     /// The next frame, within the time that the requests under way leave for it.
     async fn next(&mut self) -> Result<Option<Frame>, End> {
-        let settings = self.plane.settings();
+        let plane = self.plane.clone();
+        let settings = plane.settings();
         let places = settings.requests_per_connection_max as usize;
         let (idle, progress) = (settings.idle_timeout.get(), settings.progress_timeout.get());
         loop {
             self.intakes.retain(|_, intake| !intake.is_over());
+            self.end_overdue().await;
             let due = !self.intakes.is_empty();
             let limit = if due { progress } else { idle };
-            if let Some(next) = self.plane.clock().timeout(limit, self.reader.next()).await {
+            // A frame that trickles has its limit, too.
+            let longest = match due {
+                true => settings.allowance(DATA_BYTES_MAX as u64),
+                false => idle.saturating_mul(1000),
+            };
+            let count = || self.activity.read();
+            let next = while_moving(plane.clock(), limit, count, self.reader.next(), || {});
+            if let Some(next) = plane.clock().timeout(longest, next).await.flatten() {
                 return Ok(next?);
             }
             if due {
@@ -153,9 +174,25 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         }
     }
 
+    /// Small puts whose only frame does not come.
+    async fn end_overdue(&mut self) {
+        let now = self.plane.clock().moment();
+        let overdue: Vec<RequestNumber> = self
+            .intakes
+            .iter()
+            .filter(|(_, intake)| intake.is_overdue(now))
+            .map(|(request, _)| *request)
+            .collect();
+        for request in overdue {
+            self.intakes.remove(&request);
+            let failure = failure::too_slow(self.plane.me(), "the chunk did not arrive in time");
+            self.fail(request, failure).await;
+        }
+    }
+
     fn too_slow(&self) -> End {
         let limit = self.plane.settings().progress_timeout.get();
-        let message = format!("the next block did not arrive within {limit:?}");
+        let message = format!("nothing of the next block arrived within {limit:?}");
         End::Goodbye(Goodbye::new(Kind::Retry, "E_TOO_SLOW", message))
     }
 
@@ -173,9 +210,11 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             }
             FrameType::Get => self.begin_get(frame.request, frame.decode()?).await,
             FrameType::Goodbye => Err(End::Closed),
-            FrameType::Hello | FrameType::Stored | FrameType::GetEnd | FrameType::Failed => {
-                Err(Malformed::Unexpected(frame.frame_type).into())
-            }
+            FrameType::Hello
+            | FrameType::Progress
+            | FrameType::Stored
+            | FrameType::GetEnd
+            | FrameType::Failed => Err(Malformed::Unexpected(frame.frame_type).into()),
         }
     }
 
@@ -184,7 +223,10 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             return Err(Malformed::Field("request").into());
         }
         let intake = match self.place() {
-            Ok(place) => write_path::admit(&self.plane, self.peer, begin, place).await,
+            Ok(place) => {
+                let motion = self.answers.motion();
+                write_path::admit(&self.plane, self.peer, begin, place, motion).await
+            }
             Err(busy) => Err(busy),
         };
         match intake {
@@ -221,9 +263,14 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             self.fail(frame.request, failure).await;
             return Ok(());
         };
-        let limit = self.plane.settings().progress_timeout.get();
-        let reading = self.plane.clock().timeout(limit, self.reader.data(room)).await;
-        match reading {
+        let (settings, clock) = (self.plane.settings(), self.plane.clock());
+        let (limit, longest) = (
+            settings.progress_timeout.get(),
+            settings.allowance(frame.data_length as u64),
+        );
+        let count = || self.activity.read();
+        let reading = while_moving(clock, limit, count, self.reader.data(room), || {});
+        match clock.timeout(longest, reading).await.flatten() {
             Some(read) => read?,
             None => return Err(self.too_slow()),
         }
@@ -285,5 +332,20 @@ impl<R: AsyncRead + Unpin> Connection<R> {
     async fn fail(&mut self, request: RequestNumber, failure: Failure) {
         self.plane.counters().count_failure(failure.kind);
         self.answers.failed(request, failure).await;
+    }
+}
+
+/// Tells the other side from time to time that payload arrives, or that a request waits for its turn. Never ends.
+async fn tell_progress(plane: DataPlane, activity: Activity, answers: Answers) {
+    let period = plane.settings().progress_period.get();
+    let motion = answers.motion();
+    let mut told = (activity.payload(), motion.steps());
+    loop {
+        plane.clock().sleep(period).await;
+        let now = (activity.payload(), motion.steps());
+        if now != told || motion.has_queued() {
+            told = now;
+            answers.progress();
+        }
     }
 }

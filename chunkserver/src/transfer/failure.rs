@@ -64,7 +64,7 @@ pub(crate) fn shape(me: NodeId, what: &str) -> Failure {
     Failure::new(me, Kind::Invalid, "E_PUT_SHAPE", what)
 }
 
-/// The put took too long as a whole.
-pub(crate) fn too_long(me: NodeId, message: String) -> Failure {
-    Failure::new(me, Kind::Retry, "E_TOO_SLOW", message)
+/// A transfer was slower than any may be, or a disk does not answer.
+pub(crate) fn too_slow(node: NodeId, message: impl Into<String>) -> Failure {
+    Failure::new(node, Kind::Retry, "E_TOO_SLOW", message)
 }

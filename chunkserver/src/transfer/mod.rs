@@ -18,11 +18,14 @@ mod admission;
 mod answers;
 mod connection;
 pub(crate) mod failure;
+mod motion;
 mod plane;
 mod serve;
+mod turns;
 
 pub(crate) use admission::{WeakWindow, Window, WindowBuffer};
 pub(crate) use answers::Answers;
 pub(crate) use connection::Peer;
+pub(crate) use motion::Motion;
 pub use plane::{DataPlane, Parts};
 pub use serve::serve;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use common::disk::buffer::BufferSize;
 use common::error::Kind;
-use common::ids::NodeId;
+use common::ids::{NodeId, UserId};
 use common::net::Network;
 use common::time::Clock;
 use common::tls::{self, Role};
@@ -14,11 +14,12 @@ use proto::bulk::message::Failure;
 use proto::bulk::pipeline::PIPELINED_BYTES_MAX;
 use proto::bulk::pool::{Limits, Pool};
 use rustls::ClientConfig;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::admission::{Lane, Window};
 use super::counters::DataPlaneCounters;
+use super::motion::Motion;
 use super::settings::DataPlaneSettings;
+use super::turns::{Turn, Turns};
 use crate::control::NodeContext;
 use crate::store::Store;
 
@@ -57,7 +58,7 @@ struct Inner {
     counters: DataPlaneCounters,
     from_clients: Lane,
     from_nodes: Lane,
-    gets: Arc<Semaphore>,
+    gets: Turns,
 }
 
 impl DataPlane {
@@ -95,13 +96,15 @@ impl DataPlane {
             ..Limits::default()
         };
         let half = ByteCount::new(settings.write_in_flight_bytes_max.get() / 2);
+        let share = ByteCount::new(settings.share_of(half.get()));
+        let gets = u64::from(settings.gets_in_flight_max);
         Ok(Self(Arc::new(Inner {
             peers: Pool::new(dialer.clone(), limits),
             dialer,
             role: Role::Chunkserver(cluster),
-            from_clients: Lane::new(half, counters.in_flight_bytes.clone()),
-            from_nodes: Lane::new(half, counters.in_flight_bytes.clone()),
-            gets: Arc::new(Semaphore::new(settings.gets_in_flight_max as usize)),
+            from_clients: Lane::new(half, share, counters.in_flight_bytes.clone()),
+            from_nodes: Lane::new(half, share, counters.in_flight_bytes.clone()),
+            gets: Turns::new(gets, settings.share_of(gets)),
             store,
             context,
             clock,
@@ -161,11 +164,14 @@ impl DataPlane {
         Ok(Target { node, address })
     }
 
-    /// Promises memory to a put, of a node or of a client. A small put gets one buffer, others a window of them.
+    /// Promises memory to a put, of a node or of a client, when it is the principal's turn. A small put gets one buffer,
+    /// others a window of them.
     pub(crate) async fn admit_put(
         &self,
+        principal: UserId,
         from_node: bool,
         length_hint: Option<u64>,
+        motion: &Motion,
     ) -> Result<Window, Failure> {
         let lane = if from_node {
             &self.0.from_nodes
@@ -181,14 +187,22 @@ impl DataPlane {
             None => (self.0.settings.put_buffers_max, BufferSize::Bulk),
         };
         let wait_max = self.0.settings.admission_wait_max.get();
-        let window = lane.admit(count, size, &self.0.clock, wait_max).await;
+        let _queued = motion.queue();
+        let window = lane.admit(principal, count, size, &self.0.clock, wait_max).await;
         window.ok_or_else(|| self.busy("E_WRITES_BUSY", "too many bytes are being written here"))
     }
 
-    /// A place for one get.
-    pub(crate) fn admit_get(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        let place = Arc::clone(&self.0.gets).try_acquire_owned();
-        place.map_err(|_| self.busy("E_READS_BUSY", "too many reads are under way here"))
+    /// A place for one get, when it is the principal's turn.
+    pub(crate) async fn admit_get(&self, principal: UserId, motion: &Motion) -> Result<Turn, Failure> {
+        let wait_max = self.0.settings.admission_wait_max.get();
+        let _queued = motion.queue();
+        let turn = self
+            .0
+            .clock
+            .timeout(wait_max, self.0.gets.take(principal, 1))
+            .await;
+        turn.flatten()
+            .ok_or_else(|| self.busy("E_READS_BUSY", "too many reads are under way here"))
     }
 
     pub(crate) fn busy(&self, code: &str, message: &str) -> Failure {

@@ -10,6 +10,7 @@ use common::error::Kind;
 use common::net::{Connection as Stream, Duplex, Listen};
 use common::shutdown::Shutdown;
 use common::tls::{Reloadable, peer_has_role};
+use proto::bulk::activity::Activity;
 use proto::bulk::frame::RequestNumber;
 use proto::bulk::handshake;
 use proto::bulk::message::{Goodbye, Hello};
@@ -75,6 +76,7 @@ struct Doorman {
 /// A connection after its handshake.
 struct Met {
     peer: Peer,
+    activity: Activity,
     reader: FrameReader<ReadHalf<Box<dyn Duplex>>>,
     writer: FrameWriter<WriteHalf<Box<dyn Duplex>>>,
 }
@@ -98,6 +100,7 @@ impl Doorman {
         drop(handshake);
         let Met {
             peer,
+            activity,
             reader,
             mut writer,
         } = met;
@@ -116,12 +119,13 @@ impl Doorman {
         let gone = Shutdown::new();
         let answers = answers::start(
             writer,
+            activity.clone(),
             self.plane.clock().clone(),
             self.plane.settings().progress_timeout.get(),
             self.plane.counters().clone(),
             gone.clone(),
         );
-        Connection::new(self.plane.clone(), peer, reader, answers)
+        Connection::new(self.plane.clone(), peer, activity, reader, answers)
             .run(&gone, &self.shutdown)
             .await;
         // The place is held until the last answer is written or cannot be.
@@ -138,15 +142,21 @@ impl Doorman {
         let is_node = peer_has_role(stream.get_ref().1.peer_certificates(), self.plane.role());
         let stream: Box<dyn Duplex> = Box::new(stream);
         let (reading, writing) = tokio::io::split(stream);
-        let mut reader = FrameReader::new(reading);
-        let mut writer = FrameWriter::new(writing);
+        let activity = Activity::default();
+        let mut reader = FrameReader::new(reading).counting(&activity);
+        let mut writer = FrameWriter::new(writing).counting(&activity);
         let ours = Hello::of(self.plane.context().cluster_id(), Some(self.plane.me()));
         let theirs = handshake::answer(&mut reader, &mut writer, &ours).await?;
         let peer = match theirs.node {
             Some(node) if is_node => Peer::Node(node),
             _ => Peer::Client,
         };
-        Ok(Met { peer, reader, writer })
+        Ok(Met {
+            peer,
+            activity,
+            reader,
+            writer,
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 //! Invariant: dropping an intake gives the put up. A task that waits for its blocks then finds its inbox closed.
 
 use bytes::Bytes;
+use common::time::Moment;
 use proto::bulk::frame::RequestNumber;
 use proto::bulk::message::{Failure, PutEnd};
 use tokio::sync::mpsc;
@@ -40,6 +41,8 @@ pub(crate) struct Gathered {
     order: Order,
     length: usize,
     blocks: Option<Blocks>,
+    /// When it has taken longer than any put may.
+    due: Moment,
 }
 
 impl Order {
@@ -47,6 +50,7 @@ impl Order {
     pub(crate) fn start(self, plane: &DataPlane, request: RequestNumber, answers: &Answers) -> Intake {
         if let Some(length) = self.small() {
             return Intake::Small(Box::new(Gathered {
+                due: plane.clock().moment() + self.allowance(plane),
                 order: self,
                 length,
                 blocks: None,
@@ -57,12 +61,12 @@ impl Order {
         let window = self.window.watch();
         let (plane, answers) = (plane.clone(), answers.clone());
         tokio::spawn(async move {
-            let limit = plane.settings().put_duration_max.get();
-            let running = Box::pin(stream::run(&plane, &self, parts));
+            let limit = self.allowance(&plane);
+            let running = Box::pin(stream::run(&plane, &self, parts, answers.motion()));
             let outcome = plane.clock().timeout(limit, running).await;
             let outcome = outcome.unwrap_or_else(|| {
                 let message = format!("the put took longer than {limit:?}");
-                Err(Ended::Failed(failure::too_long(plane.me(), message)))
+                Err(Ended::Failed(failure::too_slow(plane.me(), message)))
             });
             report(&plane, &answers, request, outcome).await;
         });
@@ -76,6 +80,15 @@ impl Intake {
         match self {
             Intake::Streamed { inbox, .. } => inbox.is_closed(),
             Intake::Small(_) => false,
+        }
+    }
+
+    /// Whether its blocks should have been here by `now`.
+    pub(crate) fn is_overdue(&self, now: Moment) -> bool {
+        match self {
+            // Its task sees to that.
+            Intake::Streamed { .. } => false,
+            Intake::Small(gathered) => now >= gathered.due,
         }
     }
 
@@ -122,6 +135,7 @@ impl Intake {
                     order,
                     length,
                     blocks,
+                    due: _,
                 } = *gathered;
                 let whole = blocks.filter(|blocks| {
                     blocks.first_block == 0 && blocks.data.len() == length && end.length == length as u64
@@ -130,7 +144,8 @@ impl Intake {
                 let blocks = whole.ok_or_else(|| failure::shape(plane.me(), wrong))?;
                 let (plane, answers) = (plane.clone(), answers.clone());
                 tokio::spawn(async move {
-                    let outcome = small::run(&plane, &order, blocks, end).await;
+                    let running = small::run(&plane, &order, blocks, end, answers.motion());
+                    let outcome = Box::pin(running).await;
                     report(&plane, &answers, request, outcome.map_err(Ended::Failed)).await;
                 });
                 Ok(())

@@ -22,11 +22,12 @@ mod vouch;
 pub(crate) use intake::{Blocks, Intake};
 pub(crate) use order::admit;
 
+use common::ids::NodeId;
 use proto::bulk::frame::RequestNumber;
 use proto::bulk::message::Failure;
 use proto::bulk::receipt::Receipt;
 
-use crate::transfer::{Answers, DataPlane};
+use crate::transfer::{Answers, DataPlane, failure};
 
 /// A put ended without a receipt.
 pub(crate) enum Ended {
@@ -40,6 +41,20 @@ impl From<Failure> for Ended {
     fn from(failure: Failure) -> Self {
         Ended::Failed(failure)
     }
+}
+
+/// Waits for one step of one copy. A disk that hangs ends the put, and is named.
+async fn in_time<T>(
+    plane: &DataPlane,
+    keeper: NodeId,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let limit = plane.settings().finish_timeout.get();
+    let done = plane.clock().timeout(limit, work).await;
+    done.unwrap_or_else(|| {
+        let message = format!("the chunk was not persisted within {limit:?}");
+        Err(failure::too_slow(keeper, message))
+    })
 }
 
 /// Tells the other side how its put ended.

@@ -3,13 +3,14 @@
 //! Write grants are not fenced by the epoch: they stay valid across a change of leader until they expire, so that
 //! uploads in flight go on. What they made is no part of any version until a seal, which is fenced, names it.
 
+use common::ids::NodeId;
 use proto::bulk::dial::Target;
 use proto::bulk::grant::{Grant, Operation};
 use proto::bulk::message::{Failure, PutBegin};
 use proto::bulk::pipeline::PIPELINED_BYTES_MAX;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::transfer::{DataPlane, Peer, Window, failure};
+use crate::transfer::{DataPlane, Motion, Peer, Window, failure};
 
 /// A put that was let in.
 pub(crate) struct Order {
@@ -47,6 +48,7 @@ pub(crate) async fn admit(
     peer: Peer,
     begin: PutBegin,
     place: OwnedSemaphorePermit,
+    motion: &Motion,
 ) -> Result<Order, Failure> {
     let me = plane.me();
     let now = plane.context().now();
@@ -66,7 +68,10 @@ pub(crate) async fn admit(
         return Err(failure::shape(me, "more bytes than the grant permits"));
     }
     let delegate = delegate.map(|node| plane.target(node)).transpose()?;
-    let window = plane.admit_put(side == Side::Delegate, begin.length_hint).await?;
+    let from_node = side == Side::Delegate;
+    let window = plane
+        .admit_put(grant.principal, from_node, begin.length_hint, motion)
+        .await?;
     Ok(Order {
         grant,
         begin,
@@ -78,10 +83,21 @@ pub(crate) async fn admit(
 }
 
 impl Order {
+    /// How long the whole put may take.
+    pub(super) fn allowance(&self, plane: &DataPlane) -> std::time::Duration {
+        let length = self.begin.length_hint.unwrap_or(self.grant.length_max);
+        plane.settings().allowance(length)
+    }
+
     /// The length, where it is small enough for the chunk to arrive in one frame.
     pub(super) fn small(&self) -> Option<usize> {
         let length = usize::try_from(self.begin.length_hint?).ok()?;
         (length <= PIPELINED_BYTES_MAX).then_some(length)
+    }
+
+    /// Who keeps the second copy; this node where there is none.
+    pub(super) fn keeper(&self, plane: &DataPlane) -> NodeId {
+        self.delegate.as_ref().map_or(plane.me(), |target| target.node)
     }
 
     /// What the delegate is told: the same with its own grant.

@@ -9,8 +9,9 @@ use proto::bulk::receipt::Receipt;
 use super::intake::Blocks;
 use super::local::Local;
 use super::order::Order;
-use super::vouch;
-use crate::transfer::{DataPlane, failure};
+use super::{in_time, vouch};
+use crate::transfer::failure;
+use crate::transfer::{DataPlane, Motion};
 
 /// Stores and forwards `blocks`, the whole chunk; returns when every copy is durable.
 pub(super) async fn run(
@@ -18,6 +19,7 @@ pub(super) async fn run(
     order: &Order,
     blocks: Blocks,
     end: PutEnd,
+    motion: &Motion,
 ) -> Result<Receipt, Failure> {
     let storing = async {
         let mut local = Local::begin(plane, order).await?;
@@ -25,7 +27,11 @@ pub(super) async fn run(
         fail::point(order.side.middle());
         local.finish(plane, order, end).await
     };
-    let (stored, confirmed) = tokio::join!(storing, forward(plane, order, &blocks, end));
+    let forwarding = forward(plane, order, &blocks, end, motion);
+    let (stored, confirmed) = tokio::join!(
+        in_time(plane, plane.me(), storing),
+        in_time(plane, order.keeper(plane), forwarding)
+    );
     let own = vouch::own(plane, order, end, &stored?)?;
     match confirmed? {
         Some(delegate) => vouch::joined(plane, order, own, delegate),
@@ -38,6 +44,7 @@ async fn forward(
     order: &Order,
     blocks: &Blocks,
     end: PutEnd,
+    motion: &Motion,
 ) -> Result<Option<Receipt>, Failure> {
     let Some(target) = &order.delegate else {
         return Ok(None);
@@ -49,7 +56,14 @@ async fn forward(
         digest: end.digest,
     };
     plane.counters().forwarded_bytes.inc_by(end.length);
-    let confirming = async { plane.peers().pipeline(target).await?.put(put).await };
+    let confirming = async {
+        let pipeline = plane.peers().pipeline(target).await?;
+        let activity = pipeline.activity().clone();
+        let period = plane.settings().progress_period.get();
+        motion
+            .relay(&activity, plane.clock(), period, pipeline.put(put))
+            .await
+    };
     let receipt = confirming.await;
     receipt
         .map(Some)

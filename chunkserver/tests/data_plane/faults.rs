@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use common::error::Kind;
 use common::ids::NodeId;
+use common::tls::{ALPN_BULK, Identity};
 use proto::bulk::blocks;
-use proto::bulk::dial::Deadlines;
+use proto::bulk::dial::{Deadlines, Dialer};
 use proto::bulk::error::Error;
 use proto::bulk::frame::DATA_BYTES_MAX;
 use proto::bulk::message::PutBegin;
 
 use super::cluster;
-use super::harness::{Cluster, attempt_id, content, digest, eventually, get, put};
+use super::harness::{CLUSTER, CLUSTER_ID, Cluster, attempt_id, content, digest, eventually, get, put};
 
 async fn is_stored(cluster: &Cluster, node: usize, attempt: u64) -> bool {
     let request = cluster.get_request(node, attempt, 0, 1);
@@ -54,6 +55,45 @@ async fn a_block_that_was_changed_under_way_is_refused() {
         for node in [0, 1] {
             assert!(!is_stored(&cluster, node, attempt).await, "node {node}");
         }
+    }
+}
+
+/// The delegate checks for itself, also what a node of its cluster sends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delegate_refuses_a_block_that_was_changed_behind_the_primary() {
+    let cluster = cluster(2).await;
+    let identity = Identity::load(&cluster.directory.path().join("n1")).unwrap();
+    let dialer = Dialer::new(
+        cluster.network.clone(),
+        std::sync::Arc::new(identity.client_config(ALPN_BULK).unwrap()),
+        CLUSTER,
+        CLUSTER_ID,
+        Some(NodeId::new(1)),
+        cluster.clock.clone(),
+    );
+    let mut connection = dialer.unwrap().connect(&cluster.nodes[1].target()).await.unwrap();
+    for (attempt, hint) in [(1, None), (2, Some(200_000))] {
+        let sent = content(200_000, attempt);
+        let sums = blocks::checksums(attempt_id(attempt), 0, &sent);
+        let mut changed = sent.to_vec();
+        changed[150_000] ^= 4;
+        let good = cluster.begin(attempt, hint);
+        let begin = PutBegin {
+            grant: good.delegate_grant,
+            delegate_grant: Vec::new(),
+            ..good
+        };
+        let mut sending = connection.put(&begin).unwrap();
+        let outcome = match sending.send(&changed, &sums).await {
+            Ok(()) => sending.finish(digest(&changed)).await.map(drop),
+            Err(error) => Err(error),
+        };
+        let Error::Failed(failure) = outcome.unwrap_err() else {
+            panic!("the delegate says why");
+        };
+        assert_eq!((failure.kind, failure.block), (Kind::Corrupt, Some(2)));
+        assert_eq!(failure.node, NodeId::new(2));
+        assert!(!is_stored(&cluster, 1, attempt).await);
     }
 }
 

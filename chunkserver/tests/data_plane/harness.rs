@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::digest::ChunkHasher;
-use common::ids::{AttemptId, ClusterId, Digest, Epoch, KeyId, NodeId, UploadNumber, VersionId};
+use common::disk::simulated::SimulatedDisk;
+use common::ids::{AttemptId, ClusterId, Digest, Epoch, KeyId, NodeId, UploadNumber, UserId, VersionId};
 use common::net::Network;
 use common::random::Random;
 use common::shutdown::Shutdown;
@@ -73,16 +74,52 @@ impl Cluster {
         network: Network,
         sink: Option<&Path>,
     ) -> Self {
-        tls::install_provider();
         let directory = tempfile::tempdir().unwrap();
+        let clock = Clock::real();
+        let mut stores = Vec::new();
+        for number in 1..=count {
+            let own = directory.path().join(format!("n{number}"));
+            let path = sink.unwrap_or(&own).join(format!("chunks-{number}"));
+            stores.push(open_store(&path, NodeId::new(number), &clock).await);
+        }
+        Self::of_stores(directory, stores, settings, network).await
+    }
+
+    /// A node for each of `disks`.
+    pub(crate) async fn start_on(disks: &[SimulatedDisk], settings: DataPlaneSettings) -> Self {
+        let mut stores = Vec::new();
+        for (number, disk) in (1..).zip(disks) {
+            let config = StoreConfig {
+                reserve_bytes: common::units::ByteCount::mib(2),
+                segment_bytes: common::units::ByteCount::mib(64),
+                ..StoreConfig::default()
+            };
+            let owner = store::disk_identity::Identity {
+                cluster: CLUSTER_ID,
+                node: NodeId::new(number),
+            };
+            let disks = vec![(disk.disk(), None)];
+            let opened = Store::open_on(&config, owner, Clock::real(), Random::seeded(number), disks);
+            stores.push(opened.await.unwrap().0);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        Self::of_stores(directory, stores, settings, Network::tcp(None)).await
+    }
+
+    async fn of_stores(
+        directory: tempfile::TempDir,
+        stores: Vec<Store>,
+        settings: DataPlaneSettings,
+        network: Network,
+    ) -> Self {
+        tls::install_provider();
         let authority = Authority::open_or_create(directory.path()).unwrap();
         let clock = Clock::real();
         let key = DataPlaneKey::new(KeyId::new(1), &[7; 32]);
         let mut nodes = Vec::new();
-        for number in 1..=count {
+        for (number, store) in (1..).zip(stores) {
             let id = NodeId::new(number);
             let own = directory.path().join(format!("n{number}"));
-            let store = open_store(&sink.unwrap_or(&own).join(format!("chunks-{number}")), id, &clock).await;
             let role = Role::Chunkserver(CLUSTER.to_owned());
             authority.issue(&role, &["127.0.0.1".to_owned()], &own).unwrap();
             let identity = Identity::load(&own).unwrap();
@@ -172,6 +209,7 @@ impl Cluster {
             length_max: CHUNK_BYTES_MAX,
             epoch: Epoch::new(5),
             expires: self.nodes[node].context.now() + Duration::from_secs(120),
+            principal: UserId::new(1),
         }
     }
 

@@ -32,6 +32,7 @@ async fn writes_beyond_the_memory_are_told_to_come_back() {
         write_in_flight_bytes_max: ByteCount::mib(16),
         put_buffers_max: 3,
         admission_wait_max: Span::millis(50),
+        principal_share_percent: 100,
         ..DataPlaneSettings::default()
     };
     let cluster = cluster_with(2, settings).await;
@@ -133,7 +134,7 @@ async fn a_reader_that_takes_nothing_is_cut() {
 }
 
 /// A connection for what no client of ours would send.
-async fn raw(
+pub(crate) async fn raw(
     cluster: &Cluster,
 ) -> (
     FrameReader<tokio::io::ReadHalf<Box<dyn common::net::Duplex>>>,

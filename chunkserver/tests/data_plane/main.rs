@@ -7,9 +7,12 @@
 
 mod harness;
 
+mod crowd;
 mod faults;
+mod hanging;
 mod limits;
 mod permits;
+mod slow;
 mod transfers;
 
 use common::net::Network;

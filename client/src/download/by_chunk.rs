@@ -15,6 +15,7 @@ use super::pieces::{Piece, pieces};
 use super::range::Extent;
 use crate::buffer::IN_PLACE_BYTES_MAX;
 use crate::error::Error;
+use crate::pace::Pace;
 
 /// Fetches `extent` of the version, writing it to `part`, where given, from offset 0 on. With `reuse`, chunks that the
 /// part holds already are kept.
@@ -25,13 +26,8 @@ pub(super) async fn fetch_all(
     part: Option<Arc<Part>>,
     reuse: bool,
 ) -> Result<Fetched, Error> {
-    let at_once = fetcher
-        .version
-        .router
-        .settings
-        .limits
-        .download_chunks_in_flight_max
-        .max(1);
+    let settings = &fetcher.version.router.settings;
+    let mut pace = Pace::new(settings.limits.download_chunks_in_flight_max);
     let pieces = pieces(Arc::clone(&fetcher.version), chunk_bytes, extent, chunk_bytes);
     let mut pieces = std::pin::pin!(pieces);
     let mut under_way = JoinSet::new();
@@ -39,7 +35,7 @@ pub(super) async fn fetch_all(
     let mut more = true;
     while more || !under_way.is_empty() {
         tokio::select! {
-            piece = pieces.next(), if more && under_way.len() < at_once => match piece {
+            piece = pieces.next(), if more && under_way.len() < pace.at_once() => match piece {
                 Some(piece) => {
                     let one = One {
                         fetcher: fetcher.clone(),
@@ -48,12 +44,20 @@ pub(super) async fn fetch_all(
                         base: extent.start,
                         reuse,
                     };
-                    under_way.spawn(one.carry_out());
+                    let clock = settings.seams.clock.clone();
+                    under_way.spawn(async move {
+                        let begun = clock.moment();
+                        let done = one.carry_out().await;
+                        (done, clock.moment().since(begun))
+                    });
                 }
                 None => more = false,
             },
             Some(done) = under_way.join_next() => {
-                fetched.add(done.map_err(Error::of_task)??);
+                let (done, took) = done.map_err(Error::of_task)?;
+                let done = done?;
+                pace.took(done.fetched, took, under_way.len() + 1);
+                fetched.add(done);
                 fetcher.progress.chunk_done();
             }
         }
@@ -100,6 +104,7 @@ struct Done {
     /// Over the whole chunk; `None` for a part of it.
     hasher: Option<ChunkHasher>,
     resumed: u64,
+    fetched: u64,
 }
 
 struct One {
@@ -117,6 +122,7 @@ impl One {
             index: chunk.index,
             hasher: None,
             resumed: 0,
+            fetched: 0,
         };
         if let Some(hasher) = self.held().await? {
             self.fetcher.progress.found(chunk.length);
@@ -124,6 +130,7 @@ impl One {
             done.resumed = chunk.length;
             return Ok(done);
         }
+        done.fetched = self.piece.wanted.length();
         let mut distrusted = Vec::new();
         loop {
             let (frames, work) = self

@@ -15,7 +15,6 @@ use common::random::Random;
 use common::retry::Schedule;
 use parking_lot::Mutex;
 use proto::bulk::error::Error as DataError;
-use proto::bulk::grant;
 use proto::bulk::message::GetRequest;
 use tokio::sync::mpsc;
 
@@ -24,6 +23,7 @@ use super::placement::ReplicaState;
 use super::range::{Extent, trim};
 use crate::error::{BadCopy, Error};
 use crate::names::NodeCondition;
+use crate::patience::{Patience, is_busy};
 use crate::progress::Progress;
 
 /// Frames that are fetched ahead of whoever takes them.
@@ -31,27 +31,20 @@ const FRAMES_AHEAD_MAX: usize = 2;
 /// Bad copies reported at most.
 const BAD_COPIES_MAX: usize = 1000;
 /// How often every copy of a chunk is tried before the chunk is called unreadable. In between, the manifest is asked
-/// for again, because repair moves copies. A node that answers and asks for patience has it for longer, as long as a
-/// call of the control plane would.
+/// for again, because repair moves copies. A node that asks for a moment has [`Patience`]; progress begins the rounds anew.
 const ROUNDS: Schedule = Schedule {
     first: Duration::from_millis(100),
     longest: Duration::from_secs(1),
     tries_max: 4,
 };
-/// How often expired grants are renewed within one round.
+/// How often expired grants are renewed without progress.
 const RENEWALS_MAX: u32 = 8;
 
 /// Whether the node will serve in a moment: it is busy, restarts, or has not heard the newest leader's keys yet. No
 /// reason to doubt the copy.
 fn is_soon_over(error: &DataError) -> bool {
-    match error {
-        DataError::NoneFree { .. } => true,
-        DataError::Failed(failure) => {
-            failure.kind == Kind::Busy || failure.code == grant::Error::UnknownKey.code()
-        }
-        DataError::Refused { goodbye, .. } => matches!(goodbye.kind, Kind::Retry | Kind::Busy),
-        _ => false,
-    }
+    let restarts = matches!(error, DataError::Refused { goodbye, .. } if goodbye.kind == Kind::Retry);
+    restarts || is_busy(error)
 }
 
 /// What all fetches of one download share.
@@ -126,14 +119,15 @@ impl Fetcher {
         distrusted: &[NodeId],
         out: &mpsc::Sender<Frame>,
     ) -> Result<Vec<NodeId>, Error> {
-        let seams = &self.version.router.settings.seams;
+        let settings = &self.version.router.settings;
+        let seams = &settings.seams;
         let index = chunk.index;
         let mut chunk = chunk;
         let mut left = wanted;
         let mut served = Vec::new();
         let mut bad: Vec<BadCopy> = Vec::new();
         let mut rounds = ROUNDS.start();
-        let mut patience = Schedule::CONTROL.start();
+        let mut patience = Patience::new();
         let mut renewals = 0;
         loop {
             let mut stale = false;
@@ -141,8 +135,13 @@ impl Fetcher {
             for copy in self.order(&chunk, distrusted, &seams.random) {
                 let before = left.start;
                 let outcome = self.read(&chunk, &copy, &mut left, out).await;
-                if left.start > before && !served.contains(&copy.target.node) {
-                    served.push(copy.target.node);
+                if left.start > before {
+                    rounds.reset();
+                    patience.progress();
+                    renewals = 0;
+                    if !served.contains(&copy.target.node) {
+                        served.push(copy.target.node);
+                    }
                 }
                 match outcome {
                     Ok(()) => return Ok(served),
@@ -167,7 +166,7 @@ impl Fetcher {
             }
             if !stale {
                 let wait = match asked_to_wait {
-                    Some(floor) => patience.next(&seams.random, floor),
+                    Some(floor) => patience.next(settings, floor),
                     None => rounds.next(&seams.random, Duration::ZERO),
                 };
                 let Some(wait) = wait else {

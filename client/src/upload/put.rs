@@ -14,6 +14,7 @@ use super::book::Plan;
 use super::feed::{ChunkEnd, ChunkSource, Feed};
 use super::session::Session;
 use crate::error::Error;
+use crate::patience::is_busy;
 use crate::progress::Progress;
 
 /// A source that gives nothing for so long loses its connection: nodes do not wait for ever. The chunk is sent again,
@@ -30,6 +31,16 @@ pub(super) enum PutError {
     Data(DataError),
     /// The receipt does not say what was asked for.
     Receipt(NodeId, &'static str),
+}
+
+impl PutError {
+    /// The error of a node that asks for a moment.
+    pub(super) fn busy(&self) -> Option<&DataError> {
+        match self {
+            PutError::Data(error) => Some(error).filter(|error| is_busy(error)),
+            PutError::Source(_) | PutError::SourceStalled | PutError::Receipt(..) => None,
+        }
+    }
 }
 
 impl From<DataError> for PutError {

@@ -1,7 +1,8 @@
 //! Sends chunks, several at a time, each until it is stored or the budget of tries is spent.
 //!
 //! Invariant: what failed once is never sent to the same node again for the same chunk while the cluster has others; a
-//! node that failed is avoided for further chunks for a while. Receipts are kept by index; nothing is sealed here.
+//! node that failed is avoided for further chunks for a while. A node that is busy has not failed: it is asked again, or
+//! another is, until [`Patience`] ends. Receipts are kept by index; nothing is sealed here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use super::resume::Checkpoint;
 use super::session::Session;
 use super::work::{Work, Works};
 use crate::error::Error;
+use crate::pace::Pace;
+use crate::patience::Patience;
 use crate::progress::Progress;
 
 /// Waits between tries at one chunk. The number of tries is [`crate::Limits::chunk_tries_max`].
@@ -62,26 +65,30 @@ pub(super) struct Tally {
 impl Sending {
     /// Sends everything in `works`, adding to `tally`. The first error ends it; tasks under way end with it.
     pub(super) async fn send_all(&self, mut works: Works, tally: &mut Tally) -> Result<(), Error> {
-        let at_once = self
-            .session
-            .router
-            .settings
-            .limits
-            .upload_chunks_in_flight_max
-            .max(1);
+        let settings = &self.session.router.settings;
+        let mut pace = Pace::new(settings.limits.upload_chunks_in_flight_max);
         let mut under_way = JoinSet::new();
         let mut more = true;
         while more || !under_way.is_empty() {
             tokio::select! {
-                work = works.next(), if more && under_way.len() < at_once => match work {
+                work = works.next(), if more && under_way.len() < pace.at_once() => match work {
                     Some(work) => {
                         let (sending, work) = (self.clone(), work?);
-                        under_way.spawn(async move { sending.store(work).await });
+                        let clock = settings.seams.clock.clone();
+                        under_way.spawn(async move {
+                            let begun = clock.moment();
+                            let stored = sending.store(work).await;
+                            (stored, clock.moment().since(begun))
+                        });
                     }
                     None => more = false,
                 },
                 Some(done) = under_way.join_next() => {
-                    let (index, stored, sent) = done.map_err(Error::of_task)??;
+                    let (stored, took) = done.map_err(Error::of_task)?;
+                    let (index, stored, sent) = stored?;
+                    if sent {
+                        pace.took(stored.end.length, took, under_way.len() + 1);
+                    }
                     self.checkpoint.add(index, &stored.receipt);
                     self.progress.chunk_done();
                     if sent {
@@ -113,10 +120,14 @@ impl Sending {
     async fn send(&self, work: &Work) -> Result<Stored, Error> {
         let settings = &self.session.router.settings;
         let mut backoff = CHUNK_RETRY.start();
+        let mut patience = Patience::new();
         let mut avoid: Vec<NodeId> = Vec::new();
+        // Asked for a moment just now: another is asked first, where there is one.
+        let mut busy: Option<NodeId> = None;
         let mut tries = 0;
         loop {
-            let plan = self.plans.plan(work.index, avoid.clone()).await?;
+            let unwanted = avoid.iter().copied().chain(busy.take()).collect();
+            let plan = self.plans.plan(work.index, unwanted).await?;
             let error = match put(&self.session, &plan, &work.source, &self.progress).await {
                 Ok((receipt, end)) => return Ok(Stored { receipt, end }),
                 Err(PutError::Source(error)) => return Err(error),
@@ -126,6 +137,21 @@ impl Sending {
                 }
                 Err(error) => error,
             };
+            if let Some(data) = error.busy() {
+                let node = data.node();
+                tracing::debug!(chunk = work.index, %node, "asked for a moment");
+                let Some(wait) = patience.next(settings, data.retry_after()) else {
+                    return Err(Error::ChunkNotStored {
+                        index: work.index,
+                        tries: tries + 1,
+                        source: Box::new(Blame::of(&error, &plan).error),
+                    });
+                };
+                busy = Some(node).filter(|node| !avoid.contains(node));
+                settings.seams.clock.sleep(wait).await;
+                continue;
+            }
+            patience.progress();
             tries += 1;
             let blame = Blame::of(&error, &plan);
             tracing::debug!(chunk = work.index, attempt = %plan.attempt, error = %blame.error, "attempt failed");

@@ -156,6 +156,49 @@ async fn a_corrupt_copy_is_reported_and_another_serves() {
     }
 }
 
+/// Where no digest of a chunk can be checked, the checksums of its blocks are all there is.
+#[tokio::test]
+async fn a_part_of_a_chunk_is_verified_by_its_blocks() {
+    let (fake, client, bytes) = with_file(2, 3 * CHUNK).await;
+    *fake.nodes[0].get_fault.lock() = Some(GetFault::FlipByte);
+    let target = fake.directory.path().join("got");
+    let wanted = 10..CHUNK + 100_000;
+    for _ in 0..4 {
+        let memory = Memory::default();
+        for sink in [memory.sink(), Sink::file(&target)] {
+            let options = DownloadOptions {
+                range: Some(ByteRange::Between(wanted.start as u64, wanted.end as u64 - 1)),
+                ..DownloadOptions::default()
+            };
+            client.download(&path("/me/f"), sink, options).await.unwrap();
+        }
+        assert!(memory.take() == bytes[wanted.clone()], "to a writer");
+        assert!(
+            std::fs::read(&target).unwrap() == bytes[wanted.clone()],
+            "to a file"
+        );
+    }
+}
+
+/// Every chunk has the digest that the manifest states, and together they are another file.
+#[tokio::test]
+async fn a_file_of_good_chunks_in_another_order_is_refused() {
+    let (fake, client, _) = with_file(3, 3 * CHUNK).await;
+    fake.world.state().files.get_mut("/me/f").unwrap().digest = digest(b"another file");
+    let target = fake.directory.path().join("got");
+    for sink in [
+        Sink::file(&target),
+        Sink::writer(Memory::default()),
+        Sink::discard(),
+    ] {
+        let outcome = client
+            .download(&path("/me/f"), sink, DownloadOptions::default())
+            .await;
+        assert!(matches!(outcome.unwrap_err(), Error::WrongDigest { .. }));
+    }
+    assert!(!target.exists());
+}
+
 #[tokio::test]
 async fn a_copy_that_breaks_in_the_middle_is_continued_elsewhere() {
     let (fake, client, bytes) = with_file(3, 6 * CHUNK).await;

@@ -111,6 +111,40 @@ async fn a_primary_that_dies_within_a_chunk_is_avoided() {
     assert!(progress.now().retries >= 1 && progress.now().bytes_moved > bytes.len() as u64);
 }
 
+/// Busy is no failure: nodes that ask for a moment more often than a chunk may fail are waited for.
+#[tokio::test]
+async fn nodes_that_are_busy_are_waited_for() {
+    let fake = Fake::start(1, 3).await;
+    let client = fake.client().await;
+    let busy_times = 12;
+    assert!(busy_times > client::Limits::default().chunk_tries_max as usize);
+    for node in &fake.nodes {
+        let busy = (0..busy_times).map(|_| PutFault::Refuse(Kind::Busy));
+        node.put_faults.lock().extend(busy);
+    }
+    let bytes = content(2 * CHUNK, 2);
+    put(&client, &bytes, UploadOptions::default()).await.unwrap();
+    assert_eq!(stored(&fake, "/me/f").unwrap(), bytes);
+}
+
+/// Patience has a limit of its own, and the error says what was waited for.
+#[tokio::test]
+async fn nodes_that_stay_busy_are_given_up() {
+    let fake = Fake::start(1, 3).await;
+    let mut settings = fake.settings();
+    settings.limits.busy_wait_max = Duration::from_millis(200);
+    let client = fake.client_with(settings).await;
+    for node in &fake.nodes {
+        let busy = (0..1000).map(|_| PutFault::Refuse(Kind::Busy));
+        node.put_faults.lock().extend(busy);
+    }
+    let error = put(&client, &content(CHUNK, 2), UploadOptions::default())
+        .await
+        .unwrap_err();
+    let chain = common::error::chain(&error);
+    assert!(chain.contains("as the test asked"), "{chain}");
+}
+
 #[tokio::test]
 async fn small_files_share_a_connection_and_survive_its_loss() {
     let fake = Fake::start(1, 3).await;

@@ -18,6 +18,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio_rustls::TlsConnector;
 
+use super::activity::{Activity, while_moving};
 use super::error::Error;
 use super::frame::{FrameType, Malformed, RequestNumber};
 use super::handshake;
@@ -29,9 +30,9 @@ use super::transport::{self, Frame, FrameReader, FrameWriter};
 pub struct Deadlines {
     /// For TLS and the hello together.
     pub connect: Duration,
-    /// For one frame to be taken, or to arrive where one is due.
+    /// Without a byte moving, where one is due: to be taken, or to arrive.
     pub frame: Duration,
-    /// From the end of a put to its receipt.
+    /// Without a word from the node, from the end of a put to its receipt.
     pub answer: Duration,
 }
 
@@ -150,8 +151,9 @@ impl Inner {
             .map_err(unreachable)?;
         let stream: Box<dyn Duplex> = Box::new(stream);
         let (reading, writing) = tokio::io::split(stream);
-        let mut reader = FrameReader::new(reading);
-        let mut writer = FrameWriter::new(writing);
+        let activity = Activity::default();
+        let mut reader = FrameReader::new(reading).counting(&activity);
+        let mut writer = FrameWriter::new(writing).counting(&activity);
         let theirs = handshake::ask(&mut reader, &mut writer, &self.hello)
             .await
             .map_err(|error| match error {
@@ -166,6 +168,7 @@ impl Inner {
                 target: target.clone(),
                 reader,
                 writer,
+                activity,
                 clock: self.clock.clone(),
                 deadlines: self.deadlines,
                 request: RequestNumber::CONNECTION,
@@ -186,6 +189,7 @@ pub struct Connection {
     pub(super) target: Target,
     pub(super) reader: FrameReader<ReadHalf<Box<dyn Duplex>>>,
     pub(super) writer: FrameWriter<WriteHalf<Box<dyn Duplex>>>,
+    pub(super) activity: Activity,
     pub(super) clock: Clock,
     pub(super) deadlines: Deadlines,
     request: RequestNumber,
@@ -202,9 +206,35 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
+    /// A connection over `stream`, whose other end a test plays.
+    #[cfg(test)]
+    pub(super) fn over(stream: Box<dyn Duplex>, node: NodeId, deadlines: Deadlines) -> Self {
+        let (reading, writing) = tokio::io::split(stream);
+        let activity = Activity::default();
+        Self {
+            target: Target {
+                node,
+                address: String::new(),
+            },
+            reader: FrameReader::new(reading).counting(&activity),
+            writer: FrameWriter::new(writing).counting(&activity),
+            activity,
+            clock: Clock::real(),
+            deadlines,
+            request: RequestNumber::CONNECTION,
+            idle: true,
+            torn: false,
+        }
+    }
+
     /// Who is at the other end.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// What moves on it.
+    pub fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     /// Whether another request can be sent: the last one came to its end, and the server has neither said goodbye nor
@@ -234,13 +264,52 @@ impl Connection {
     /// The next frame that concerns the request under way. A failure ends the request in good order.
     pub(super) async fn answer(&mut self, what: &'static str, limit: Duration) -> Result<Frame, Error> {
         loop {
-            let next = self.clock.timeout(limit, self.reader.next()).await;
+            let count = || self.activity.read();
+            let next = while_moving(&self.clock, limit, count, self.reader.next(), || {}).await;
             let node = self.target.node;
             let next = next.ok_or(Error::Timeout { node, what, limit })?;
             if let Some(frame) = self.sift(next)? {
                 return Ok(frame);
             }
         }
+    }
+
+    /// Writes a data frame, or with no data what was gathered, for as long as bytes move; `None` where they do not.
+    pub(super) async fn write(
+        &mut self,
+        first_block: u32,
+        checksums: &[u64],
+        data: &[u8],
+    ) -> Option<io::Result<()>> {
+        let (request, limit) = (self.request, self.deadlines.frame);
+        let (reader, writer) = (&mut self.reader, &mut self.writer);
+        let writing = async {
+            if data.is_empty() {
+                writer.flush().await
+            } else {
+                writer.data(request, first_block, checksums, data).await
+            }
+        };
+        let count = || self.activity.moved();
+        while_moving(&self.clock, limit, count, writing, || reader.poke()).await
+    }
+
+    /// Fills `into` with data of the last frame for as long as bytes move, and tells the other side that they do; `None`
+    /// where they do not.
+    pub(super) async fn receive(&mut self, into: &mut [u8]) -> Option<Result<(), transport::Error>> {
+        let (reader, writer, activity) = (&mut self.reader, &mut self.writer, &self.activity);
+        let mut told = activity.payload();
+        let tell = || {
+            let now = activity.payload();
+            if now != told {
+                told = now;
+                writer.progress();
+                // A stream that fails fails the read as well.
+                let _ = writer.flush_now();
+            }
+        };
+        let (limit, count) = (self.deadlines.frame, || activity.read());
+        while_moving(&self.clock, limit, count, reader.data(into), tell).await
     }
 
     /// Judges what was read: a frame of the request under way, a goodbye, or a late frame of an earlier request.
@@ -272,6 +341,7 @@ impl Connection {
             | FrameType::PutBegin
             | FrameType::PutEnd
             | FrameType::Cancel
+            | FrameType::Progress
             | FrameType::Get => Err(malformed(Malformed::Unexpected(frame.frame_type))),
         }
     }

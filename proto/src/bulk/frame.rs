@@ -69,6 +69,8 @@ pub enum FrameType {
     Cancel,
     /// Asks for a range of a chunk.
     Get,
+    /// Payload has arrived, or a request waits for its turn: the sender of this lives and the link carries.
+    Progress,
     /// The put is durable.
     Stored,
     /// All blocks of the get were sent.
@@ -78,7 +80,7 @@ pub enum FrameType {
 }
 
 impl FrameType {
-    const ALL: [(FrameType, u8); 10] = [
+    const ALL: [(FrameType, u8); 11] = [
         (FrameType::Hello, 1),
         (FrameType::Goodbye, 2),
         (FrameType::PutBegin, 16),
@@ -86,6 +88,7 @@ impl FrameType {
         (FrameType::PutEnd, 18),
         (FrameType::Cancel, 19),
         (FrameType::Get, 20),
+        (FrameType::Progress, 21),
         (FrameType::Stored, 32),
         (FrameType::GetEnd, 33),
         (FrameType::Failed, 34),

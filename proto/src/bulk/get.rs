@@ -46,8 +46,7 @@ impl Connection {
         let number = self.begin_request()?;
         self.writer.control(number, request);
         let (node, limit) = (self.target.node, self.deadlines.frame);
-        let flushed = self.clock.timeout(limit, self.writer.flush()).await;
-        match flushed {
+        match self.write(0, &[], &[]).await {
             Some(Ok(())) => {}
             Some(Err(source)) => return Err(Error::Broken { node, source }),
             None => {
@@ -108,8 +107,7 @@ impl Get<'_> {
             node,
             what: "a buffer too short for a data frame",
         })?;
-        let reading = self.connection.reader.data(into);
-        match self.connection.clock.timeout(limit, reading).await {
+        match self.connection.receive(into).await {
             Some(done) => done.map_err(|error| Error::of_transport(node, error))?,
             None => {
                 let what = "send the rest of a frame";
@@ -141,3 +139,6 @@ impl Get<'_> {
         self.request
     }
 }
+
+#[cfg(test)]
+mod tests;

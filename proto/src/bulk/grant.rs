@@ -8,7 +8,7 @@
 use aws_lc_rs::hmac;
 use bytes::{Buf, BufMut};
 use common::error::Kind;
-use common::ids::{AttemptId, Epoch, KeyId, NodeId, UploadNumber, VersionId};
+use common::ids::{AttemptId, Epoch, KeyId, NodeId, UploadNumber, UserId, VersionId};
 use common::time::ClusterTime;
 
 /// A key of one cluster's data plane.
@@ -119,6 +119,8 @@ pub struct Grant {
     pub epoch: Epoch,
     /// When it ends, by cluster time.
     pub expires: ClusterTime,
+    /// On whose behalf: nodes share their room between principals.
+    pub principal: UserId,
 }
 
 /// A grant was refused.
@@ -155,9 +157,9 @@ impl Error {
     }
 }
 
-const FORMAT_VERSION: u8 = 1;
-const CONTEXT: &[u8] = b"dbfs-grant-1:";
-const BODY_BYTES: usize = 1 + 1 + 8 + 8 + 8 + 16 + 8 + 8 + 4 + 8 + 8 + 8;
+const FORMAT_VERSION: u8 = 2;
+const CONTEXT: &[u8] = b"dbfs-grant-2:";
+const BODY_BYTES: usize = 1 + 1 + 8 + 8 + 8 + 16 + 8 + 8 + 4 + 8 + 8 + 8 + 8;
 const MAC_BYTES: usize = 32;
 
 /// The length of an encoded grant.
@@ -185,6 +187,7 @@ impl Grant {
         out.put_u64(self.length_max);
         out.put_u64(self.epoch.get());
         out.put_u64(self.expires.as_millis());
+        out.put_u64(self.principal.get());
         let mac = key.mac(CONTEXT, &out);
         out.put_slice(&mac);
         out
@@ -234,6 +237,7 @@ impl Grant {
             length_max: body.get_u64(),
             epoch: Epoch::new(body.get_u64()),
             expires: ClusterTime::from_millis(body.get_u64()),
+            principal: UserId::new(body.get_u64()),
         };
         if grant.node != me {
             return Err(Error::Invalid);
@@ -265,6 +269,7 @@ mod tests {
             length_max: 14,
             epoch: Epoch::new(3),
             expires: ClusterTime::from_millis(100),
+            principal: UserId::new(21),
         }
     }
 

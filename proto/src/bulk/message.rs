@@ -12,9 +12,9 @@ use super::receipt::Receipt;
 use super::v1 as wire;
 
 /// The oldest and the newest version of the bulk protocol that this build speaks (P12).
-pub const VERSION_MIN: u32 = 1;
+pub const VERSION_MIN: u32 = 2;
 /// See [`VERSION_MIN`].
-pub const VERSION_MAX: u32 = 1;
+pub const VERSION_MAX: u32 = 2;
 
 /// The longest path hint, in bytes.
 pub const PATH_HINT_BYTES_MAX: usize = 1024;

@@ -12,6 +12,7 @@ pub mod blocks;
 pub mod frame;
 pub mod message;
 
+pub mod activity;
 pub mod error;
 pub mod handshake;
 pub mod transport;

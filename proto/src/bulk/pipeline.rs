@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::ids::{Digest, NodeId};
-use common::time::Moment;
 use tokio::sync::{mpsc, oneshot};
 
+use super::activity::{Activity, Quiet, tick, while_moving};
 use super::blocks;
 use super::dial::Connection;
 use super::error::Error;
@@ -23,6 +23,11 @@ pub const PIPELINED_BYTES_MAX: usize = 256 << 10;
 /// Puts that wait for their answer on one connection at once. A server may refuse more.
 pub const PIPELINED_REQUESTS_MAX: usize = 256;
 const QUEUE_PUTS_MAX: usize = 64;
+/// Puts that leave in one write.
+const JOBS_AT_ONCE_MAX: usize = 16;
+/// Bytes that wait for their answer on one connection, one put aside: what a slow link has to carry before a put that is
+/// sent now is answered.
+const PIPELINED_BYTES_WAITING_MAX: u64 = 4 << 20;
 
 const _: () = assert!(PIPELINED_BYTES_MAX <= DATA_BYTES_MAX, "one data frame");
 
@@ -44,6 +49,7 @@ pub struct SmallPut {
 pub struct Pipeline {
     node: NodeId,
     jobs: mpsc::Sender<Job>,
+    activity: Activity,
     _alive: Arc<()>,
 }
 
@@ -56,8 +62,11 @@ impl Pipeline {
     /// Gives `connection` to a task of its own. Must be called within a tokio runtime.
     pub fn start(connection: Connection) -> Self {
         let node = connection.target.node;
+        let activity = connection.activity.clone();
         let (jobs, queue) = mpsc::channel(QUEUE_PUTS_MAX);
         let carrier = Carrier {
+            quiet: Quiet::new(0),
+            waiting_bytes: 0,
             connection,
             queue,
             pending: BTreeMap::new(),
@@ -65,7 +74,17 @@ impl Pipeline {
         };
         tokio::spawn(carrier.run());
         let _alive = Arc::new(());
-        Self { node, jobs, _alive }
+        Self {
+            node,
+            jobs,
+            activity,
+            _alive,
+        }
+    }
+
+    /// What moves on the connection.
+    pub fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     /// Whether the connection still carries puts.
@@ -96,7 +115,6 @@ impl Pipeline {
 }
 
 struct Waiting {
-    since: Moment,
     begin_attempt: common::ids::AttemptId,
     end: PutEnd,
     done: oneshot::Sender<Result<Receipt, Error>>,
@@ -106,20 +124,25 @@ struct Waiting {
 struct Carrier {
     connection: Connection,
     queue: mpsc::Receiver<Job>,
-    /// In the order of sending, so that the first has waited longest.
+    /// In the order of sending.
     pending: BTreeMap<RequestNumber, Waiting>,
     request: RequestNumber,
+    /// How long nothing has moved while answers are due.
+    quiet: Quiet,
+    /// Of the puts that are pending.
+    waiting_bytes: u64,
 }
 
 enum Event {
     Jobs(usize),
     Answer(Result<Option<Frame>, transport::Error>),
-    Late,
+    /// Some time has passed.
+    Look,
 }
 
 impl Carrier {
     async fn run(mut self) {
-        let mut jobs = Vec::with_capacity(QUEUE_PUTS_MAX);
+        let mut jobs = Vec::with_capacity(JOBS_AT_ONCE_MAX);
         let ended = loop {
             match self.event(&mut jobs).await {
                 Event::Jobs(0) if self.pending.is_empty() => return,
@@ -136,13 +159,14 @@ impl Carrier {
                         break error;
                     }
                 }
-                Event::Late => {
+                Event::Look if self.quiet.lasts(self.connection.activity.moved()) => {
                     break Error::Timeout {
                         node: self.connection.target.node,
                         what: "confirm a chunk",
                         limit: self.connection.deadlines.answer,
                     };
                 }
+                Event::Look => {}
             }
         };
         self.queue.close();
@@ -154,26 +178,32 @@ impl Carrier {
     }
 
     async fn event(&mut self, jobs: &mut Vec<Job>) -> Event {
-        let room = PIPELINED_REQUESTS_MAX.saturating_sub(self.pending.len());
-        let limit = self.connection.deadlines.answer;
-        let now = self.connection.clock.moment();
-        let oldest = self.pending.first_key_value();
-        let waited = oldest.map_or_else(Default::default, |(_, waiting)| now.since(waiting.since));
+        let room = match self.waiting_bytes < PIPELINED_BYTES_WAITING_MAX {
+            true => PIPELINED_REQUESTS_MAX.saturating_sub(self.pending.len()),
+            false => 0,
+        };
+        let due = !self.pending.is_empty();
+        let look = tick(self.connection.deadlines.answer);
         // Once all handles are gone only answers are waited for.
-        let wants_jobs = room > 0 && !(self.queue.is_closed() && self.queue.is_empty() && oldest.is_some());
+        let wants_jobs = room > 0 && !(self.queue.is_closed() && self.queue.is_empty() && due);
         let connection = &mut self.connection;
         tokio::select! {
             biased;
             next = connection.reader.next() => Event::Answer(next),
-            count = self.queue.recv_many(jobs, room.min(QUEUE_PUTS_MAX)), if wants_jobs => Event::Jobs(count),
-            () = connection.clock.sleep(limit.saturating_sub(waited)), if oldest.is_some() => Event::Late,
+            count = self.queue.recv_many(jobs, room.min(JOBS_AT_ONCE_MAX)), if wants_jobs => Event::Jobs(count),
+            () = connection.clock.sleep(look), if due => Event::Look,
         }
     }
 
     async fn send(&mut self, jobs: &mut Vec<Job>) -> io::Result<()> {
-        let now = self.connection.clock.moment();
         let limit = self.connection.deadlines.frame;
-        let clock = self.connection.clock.clone();
+        let Connection {
+            reader,
+            writer,
+            activity,
+            clock,
+            ..
+        } = &mut self.connection;
         let sending = async {
             for Job { put, done } in jobs.drain(..) {
                 self.request = self.request.next();
@@ -186,20 +216,19 @@ impl Carrier {
                     ..put.begin
                 };
                 let waiting = Waiting {
-                    since: now,
                     begin_attempt: begin.attempt,
                     end,
                     done,
                 };
+                self.waiting_bytes += end.length;
                 self.pending.insert(self.request, waiting);
-                let writer = &mut self.connection.writer;
                 writer.control(self.request, &begin);
                 writer.data(self.request, 0, &put.checksums, &put.data).await?;
                 writer.control(self.request, &end);
             }
-            self.connection.writer.flush().await
+            writer.flush().await
         };
-        let sent = clock.timeout(limit, sending).await;
+        let sent = while_moving(clock, limit, || activity.moved(), sending, || reader.poke()).await;
         sent.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
     }
 
@@ -219,6 +248,7 @@ impl Carrier {
         let Some(waiting) = self.pending.remove(&frame.request) else {
             return Ok(());
         };
+        self.waiting_bytes -= waiting.end.length;
         let outcome = if frame.frame_type == FrameType::Failed {
             frame.decode().map(|failure| Err(Error::Failed(failure)))
         } else {

@@ -56,12 +56,9 @@ impl Put<'_> {
         let (true, Ok(first_block)) = (follows, first_block) else {
             return Err(self.misuse("blocks that do not follow the last"));
         };
-        let connection = &mut *self.connection;
-        connection.torn = true;
-        let writing = connection.writer.data(self.request, first_block, checksums, data);
-        let limit = connection.deadlines.frame;
-        let written = connection.clock.timeout(limit, writing).await;
-        self.judge_write(written, limit).await?;
+        self.connection.torn = true;
+        let written = self.connection.write(first_block, checksums, data).await;
+        self.judge_write(written)?;
         self.length += data.len() as u64;
         self.failure_so_far()
     }
@@ -82,10 +79,8 @@ impl Put<'_> {
         };
         put.connection.writer.control(put.request, &end);
         put.connection.torn = true;
-        let frame_limit = put.connection.deadlines.frame;
-        let flushing = put.connection.writer.flush();
-        let written = put.connection.clock.timeout(frame_limit, flushing).await;
-        put.judge_write(written, frame_limit).await?;
+        let written = put.connection.write(0, &[], &[]).await;
+        put.judge_write(written)?;
         let limit = put.connection.deadlines.answer;
         let frame = put.connection.answer("confirm the chunk", limit).await?;
         let receipt = put.receipt(&frame, &end)?;
@@ -104,10 +99,8 @@ impl Put<'_> {
         }
         put.connection.writer.cancel(put.request);
         put.connection.torn = true;
-        let limit = put.connection.deadlines.frame;
-        let flushing = put.connection.writer.flush();
-        let written = put.connection.clock.timeout(limit, flushing).await;
-        put.judge_write(written, limit).await?;
+        let written = put.connection.write(0, &[], &[]).await;
+        put.judge_write(written)?;
         put.connection.end_request();
         Ok(())
     }
@@ -128,12 +121,9 @@ impl Put<'_> {
     }
 
     /// A write that failed or got stuck often means that the other side said why: its last words are the better error.
-    async fn judge_write(
-        &mut self,
-        written: Option<std::io::Result<()>>,
-        limit: std::time::Duration,
-    ) -> Result<(), Error> {
+    fn judge_write(&mut self, written: Option<std::io::Result<()>>) -> Result<(), Error> {
         let node = self.connection.target.node;
+        let limit = self.connection.deadlines.frame;
         let error = match written {
             Some(Ok(())) => {
                 self.connection.torn = false;

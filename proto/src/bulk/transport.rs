@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::activity::Activity;
 use super::frame::{DataHead, FrameType, HEADER_BYTES, Header, Malformed, PREFACE, RequestNumber};
 use super::message::Body;
 
@@ -63,6 +64,7 @@ pub struct FrameReader<R> {
     buffer: BytesMut,
     /// Data of the last frame that nobody has read yet.
     data_left: usize,
+    activity: Activity,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -72,7 +74,15 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             inner,
             buffer: BytesMut::with_capacity(READ_BUFFER_BYTES),
             data_left: 0,
+            activity: Activity::default(),
         }
+    }
+
+    /// The same, counting in `activity` what arrives.
+    #[must_use]
+    pub fn counting(mut self, activity: &Activity) -> Self {
+        self.activity = activity.clone();
+        self
     }
 
     /// Reads the bytes with which the stream begins.
@@ -94,7 +104,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     /// The next frame; `None` where the stream ends between frames. Data of the last frame that was not read is
-    /// skipped. May be dropped and called again without losing anything.
+    /// skipped, and so is PROGRESS, which has done its work by arriving. May be dropped and called again without losing anything.
     ///
     /// # Errors
     /// The stream fails, ends within a frame, or holds something else.
@@ -106,6 +116,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             if self.data_left == 0
                 && let Some(frame) = self.buffered()?
             {
+                if frame.frame_type == FrameType::Progress {
+                    continue;
+                }
                 self.data_left = frame.data_length;
                 return Ok(Some(frame));
             }
@@ -138,10 +151,26 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let buffered = self.buffer.len().min(into.len());
         let (here, rest) = into.split_at_mut(buffered);
         self.buffer.copy_to_slice(here);
-        match self.inner.read_exact(rest).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Malformed::Truncated.into()),
-            Err(error) => Err(error.into()),
+        self.activity.add_payload(buffered);
+        let mut rest = rest;
+        while !rest.is_empty() {
+            let count = self.inner.read(rest).await?;
+            if count == 0 {
+                return Err(Malformed::Truncated.into());
+            }
+            self.activity.add_read(count);
+            self.activity.add_payload(count);
+            rest = rest.split_at_mut(count).1;
+        }
+        Ok(())
+    }
+
+    /// Takes in what has arrived, without waiting and without looking at it, so that a side which writes notices that the
+    /// other side lives. An error, or the end of the stream, is met by the next read.
+    pub fn poke(&mut self) {
+        if self.buffer.len() < READ_BUFFER_BYTES {
+            let mut context = Context::from_waker(Waker::noop());
+            let _ = std::pin::pin!(self.fill()).poll(&mut context);
         }
     }
 
@@ -167,7 +196,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     async fn fill(&mut self) -> io::Result<usize> {
         self.buffer
             .reserve(READ_BUFFER_BYTES - self.buffer.len() % READ_BUFFER_BYTES);
-        self.inner.read_buf(&mut self.buffer).await
+        let count = self.inner.read_buf(&mut self.buffer).await?;
+        self.activity.add_read(count);
+        Ok(count)
     }
 }
 
@@ -177,6 +208,7 @@ pub struct FrameWriter<W> {
     inner: W,
     /// Frames which wait for [`FrameWriter::flush`] or for large data.
     gathered: Vec<u8>,
+    activity: Activity,
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
@@ -185,7 +217,15 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         Self {
             inner,
             gathered: Vec::with_capacity(GATHERED_BYTES_MAX),
+            activity: Activity::default(),
         }
+    }
+
+    /// The same, counting in `activity` what leaves.
+    #[must_use]
+    pub fn counting(mut self, activity: &Activity) -> Self {
+        self.activity = activity.clone();
+        self
     }
 
     /// The stream, for other use; what was gathered and not written is lost.
@@ -206,6 +246,11 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// Gathers a cancellation.
     pub fn cancel(&mut self, request: RequestNumber) {
         self.bare(FrameType::Cancel, request, &[]);
+    }
+
+    /// Gathers the word that payload has arrived.
+    pub fn progress(&mut self) {
+        self.bare(FrameType::Progress, RequestNumber::CONNECTION, &[]);
     }
 
     /// Bytes that were gathered and not written.
@@ -237,7 +282,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
             }
             return Ok(());
         }
-        let done = write_both(&mut self.inner, &self.gathered, data).await;
+        let done = write_both(&mut self.inner, &self.gathered, data, &self.activity).await;
         self.gathered.clear();
         done
     }
@@ -251,6 +296,31 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         self.inner.flush().await
     }
 
+    /// Writes as much of what was gathered as the stream takes without waiting; the rest stays gathered. Only between
+    /// frames that are written otherwise.
+    ///
+    /// # Errors
+    /// The stream fails.
+    pub fn flush_now(&mut self) -> io::Result<()> {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut inner = std::pin::Pin::new(&mut self.inner);
+        while !self.gathered.is_empty() {
+            match inner.as_mut().poll_write(&mut context, &self.gathered) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => {
+                    self.activity.add_written(count);
+                    self.gathered.drain(..count);
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        match inner.poll_flush(&mut context) {
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        }
+    }
+
     /// Sees everything off and ends this direction of the stream.
     ///
     /// # Errors
@@ -261,7 +331,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     }
 
     async fn write_gathered(&mut self) -> io::Result<()> {
-        let done = self.inner.write_all(&self.gathered).await;
+        let done = write_both(&mut self.inner, &self.gathered, &[], &self.activity).await;
         self.gathered.clear();
         done
     }
@@ -274,7 +344,12 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
 }
 
 /// Writes `head` and then `data`, in as few calls as the stream takes.
-async fn write_both<W: AsyncWrite + Unpin>(to: &mut W, head: &[u8], data: &[u8]) -> io::Result<()> {
+async fn write_both<W: AsyncWrite + Unpin>(
+    to: &mut W,
+    head: &[u8],
+    data: &[u8],
+    activity: &Activity,
+) -> io::Result<()> {
     let mut slices = [IoSlice::new(head), IoSlice::new(data)];
     let mut left = &mut slices[..];
     IoSlice::advance_slices(&mut left, 0);
@@ -283,6 +358,7 @@ async fn write_both<W: AsyncWrite + Unpin>(to: &mut W, head: &[u8], data: &[u8])
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
+        activity.add_written(written);
         IoSlice::advance_slices(&mut left, written);
     }
     Ok(())

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use common::error::Kind;
-use common::ids::VersionId;
+use common::ids::{UserId, VersionId};
 use common::lifecycle::{Node, Replica, Version};
 use proto::bulk::grant::{DataPlaneKey, Grant, Operation};
 use proto::error::RpcError;
@@ -24,7 +24,7 @@ pub(super) async fn get_manifest(
     cluster: Arc<Cluster>,
     request: wire::GetManifestRequest,
 ) -> Result<wire::GetManifestReply, RpcError> {
-    let version = cluster.read_ticket(&request.ticket, request.version)?;
+    let (version, reader) = cluster.read_ticket(&request.ticket, request.version)?;
     let keys = cluster.context.keys();
     let key = keys.current().ok_or_else(|| {
         RpcError::new(
@@ -54,7 +54,7 @@ pub(super) async fn get_manifest(
             let message = format!("the manifest of version {version} has no chunk {at}");
             return Err(RpcError::new(Kind::Corrupt, "E_MANIFEST_HOLE", message));
         };
-        chunks.push(locate(&cluster, &directory, key, &page, at, placed));
+        chunks.push(locate(&cluster, &directory, key, &page, at, placed, reader));
         at += 1;
     }
     let row = &page.version;
@@ -132,6 +132,7 @@ fn locate(
     page: &Page,
     index: u32,
     placed: &Placed,
+    reader: UserId,
 ) -> wire::ChunkLocation {
     let chunk = &placed.chunk;
     let mut replicas: Vec<(u8, u64, wire::ReplicaLocation)> = placed
@@ -150,6 +151,7 @@ fn locate(
                 length_max: chunk.length,
                 epoch: cluster.context.epoch(),
                 expires: cluster.context.now() + cluster.config.timings.grant_lifetime.get(),
+                principal: reader,
             };
             location.grant = grant.seal(key).into();
             Some((doubt(&location), cluster.random.number(), location))

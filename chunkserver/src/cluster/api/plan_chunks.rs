@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use common::error::Kind;
-use common::ids::{NodeId, UploadId, UploadNumber};
+use common::ids::{NodeId, UploadId, UploadNumber, UserId};
 use proto::bulk::grant::{DataPlaneKey, Grant, Operation};
 use proto::error::RpcError;
 use proto::files::v1 as wire;
@@ -34,7 +34,7 @@ pub(super) async fn plan_chunks(
     cluster: Arc<Cluster>,
     request: wire::PlanChunksRequest,
 ) -> Result<wire::PlanChunksReply, RpcError> {
-    let ticket = cluster.upload_ticket(&request.ticket, request.upload_id)?;
+    let (ticket, user) = cluster.upload_ticket(&request.ticket, request.upload_id)?;
     let leadership = cluster.lead()?;
     check(&request)?;
     cluster.check_formed()?;
@@ -46,7 +46,7 @@ pub(super) async fn plan_chunks(
         Vec::new()
     } else {
         let directory = cluster.directory().await?;
-        Planner::new(&cluster, &leadership, &directory, upload, open)?.plan_all(&request.chunks)?
+        Planner::new(&cluster, &leadership, &directory, upload, user, open)?.plan_all(&request.chunks)?
     };
     Ok(wire::PlanChunksReply {
         upload_number: open.number.get(),
@@ -153,6 +153,7 @@ struct Planner<'a> {
     directory: &'a Directory,
     candidates: Vec<Candidate>,
     upload: UploadId,
+    user: UserId,
     open: OpenUpload,
     key: DataPlaneKey,
 }
@@ -163,6 +164,7 @@ impl<'a> Planner<'a> {
         leadership: &'a Leadership,
         directory: &'a Directory,
         upload: UploadId,
+        user: UserId,
         open: OpenUpload,
     ) -> Result<Self, RpcError> {
         let key = leadership.keys().current().cloned().ok_or_else(|| {
@@ -174,6 +176,7 @@ impl<'a> Planner<'a> {
             directory,
             candidates: leadership.candidates(directory),
             upload,
+            user,
             open,
             key,
         })
@@ -241,6 +244,7 @@ impl<'a> Planner<'a> {
             length_max: self.open.chunk_bytes,
             epoch: self.leadership.epoch,
             expires: self.cluster.group.now() + lifetime,
+            principal: self.user,
         };
         let to_primary = Operation::WritePrimary {
             delegate: place.delegate,

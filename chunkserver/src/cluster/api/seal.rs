@@ -37,7 +37,7 @@ pub(super) async fn seal(
     cluster: Arc<Cluster>,
     request: wire::SealRequest,
 ) -> Result<wire::SealReply, RpcError> {
-    let ticket = cluster.upload_ticket(&request.ticket, request.upload_id)?;
+    let (ticket, _) = cluster.upload_ticket(&request.ticket, request.upload_id)?;
     let leadership = cluster.lead()?;
     let upload = UploadId::new(request.upload_id);
     let wait_millis = request.wait_millis;

@@ -1,7 +1,7 @@
 //! What a ticket lets its bearer do at this cluster (P9).
 
 use common::error::Kind;
-use common::ids::{UploadId, VersionId};
+use common::ids::{UploadId, UserId, VersionId};
 use common::units::CHUNK_BYTES_MAX;
 use proto::error::RpcError;
 use proto::ticket::v1::Upload;
@@ -13,12 +13,12 @@ use crate::cluster::Cluster;
 const CHUNK_BYTES_MIN: u64 = 1024;
 
 impl Cluster {
-    /// What the ticket says about the upload `upload`.
+    /// What the ticket says about the upload `upload`, and whose it is.
     ///
     /// # Errors
     /// Forged, expired, for something else, or signed with a key that is not known here yet.
-    pub(super) fn upload_ticket(&self, ticket: &[u8], upload: u64) -> Result<Upload, RpcError> {
-        let Some(Purpose::Upload(said)) = self.check_ticket(ticket)? else {
+    pub(super) fn upload_ticket(&self, ticket: &[u8], upload: u64) -> Result<(Upload, UserId), RpcError> {
+        let (Some(Purpose::Upload(said)), user) = self.check_ticket(ticket)? else {
             return Err(wrong("an upload"));
         };
         let chunk_bytes = said.chunk_bytes;
@@ -27,34 +27,34 @@ impl Cluster {
         if said.upload_id != upload || said.cluster_id.as_ref() != self.cluster_id().bytes() || !fits {
             return Err(wrong(&format!("upload {upload} at this cluster")));
         }
-        Ok(said)
+        Ok((said, user))
     }
 
-    /// Checks that the ticket is for reading `version` here.
+    /// Checks that the ticket is for reading `version` here; whose it is.
     ///
     /// # Errors
     /// As [`Cluster::upload_ticket`].
-    pub(super) fn read_ticket(&self, ticket: &[u8], version: u64) -> Result<VersionId, RpcError> {
+    pub(super) fn read_ticket(&self, ticket: &[u8], version: u64) -> Result<(VersionId, UserId), RpcError> {
         match self.check_ticket(ticket)? {
-            Some(Purpose::Read(said))
+            (Some(Purpose::Read(said)), user)
                 if said.version == version && said.cluster_id.as_ref() == self.cluster_id().bytes() =>
             {
-                Ok(VersionId::new(version))
+                Ok((VersionId::new(version), user))
             }
             // Whoever uploads a version may look at what became of it.
-            Some(Purpose::Upload(said))
+            (Some(Purpose::Upload(said)), user)
                 if UploadId::new(said.upload_id).version().get() == version
                     && said.cluster_id.as_ref() == self.cluster_id().bytes() =>
             {
-                Ok(VersionId::new(version))
+                Ok((VersionId::new(version), user))
             }
             _ => Err(wrong(&format!("version {version} at this cluster"))),
         }
     }
 
-    fn check_ticket(&self, ticket: &[u8]) -> Result<Option<Purpose>, RpcError> {
+    fn check_ticket(&self, ticket: &[u8]) -> Result<(Option<Purpose>, UserId), RpcError> {
         match self.names.verify(ticket) {
-            Ok(body) => Ok(body.purpose),
+            Ok(body) => Ok((body.purpose, UserId::new(body.user_id))),
             Err(error) => {
                 let code = match error {
                     ticket::Error::Forged => "E_TICKET_FORGED",
