@@ -71,6 +71,14 @@ pub(super) fn stem(name: &OsStr) -> OsString {
     OsString::from_vec(stem)
 }
 
+/// Whether all of a range of `file` was written. A file system that cannot tell says yes.
+fn is_written(file: &File, offset: u64, length: u64) -> bool {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(offset)) {
+        Ok(hole) => hole >= offset.saturating_add(length),
+        Err(_) => true,
+    }
+}
+
 impl Part {
     /// Opens or creates the part of `target` with `tag`. With `resume` it may outlive a failure, and what it holds is
     /// looked at; otherwise it begins empty.
@@ -130,8 +138,12 @@ impl Part {
         Ok(())
     }
 
-    /// The hasher over `chunk` where the part holds it already, with the manifest's digest.
+    /// The hasher over `chunk` where the part holds it already, with the manifest's digest. A chunk that was not written
+    /// whole is not read.
     pub(super) fn holds(&self, chunk: &Chunk, buffers: &Buffers) -> Option<ChunkHasher> {
+        if !is_written(&self.file, chunk.offset, chunk.length) {
+            return None;
+        }
         let mut hasher = ChunkHasher::new(chunk.offset);
         let mut done = 0;
         while done < chunk.length {

@@ -413,6 +413,29 @@ async fn an_interrupted_download_goes_on_from_its_part() {
     assert!(client::download::leftover_parts(&target).unwrap().is_empty());
 }
 
+/// A part that was never written reads as zeros: that is no reason to read it, nor to take it for the file.
+#[tokio::test]
+async fn a_fresh_download_finds_nothing_in_its_part() {
+    let fake = Fake::start(1, 2).await;
+    let client = fake.client().await;
+    let bytes = vec![0; 3 * CHUNK];
+    client
+        .upload(Source::bytes(bytes.clone()), &path("/me/f"), Default::default())
+        .await
+        .unwrap();
+    let target = fake.directory.path().join("got");
+    let options = DownloadOptions {
+        resume: true,
+        ..DownloadOptions::default()
+    };
+    let report = client
+        .download(&path("/me/f"), Sink::file(&target), options)
+        .await
+        .unwrap();
+    assert_eq!(report.resumed.get(), 0, "everything was fetched");
+    assert_eq!(std::fs::read(&target).unwrap(), bytes);
+}
+
 #[tokio::test]
 async fn placement_shows_every_copy() {
     let (_fake, client, _) = with_file(3, 5 * CHUNK).await;
