@@ -33,6 +33,7 @@ mod cluster_time;
 mod ledger;
 mod proposer;
 mod reads;
+mod rivals;
 
 mod health;
 mod roster;

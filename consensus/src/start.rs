@@ -5,7 +5,8 @@
 //!   for a group; the cluster id is durable before the first entry;
 //! - a join is asked for under a nonce that is durable, so that a lost answer makes no second member;
 //! - from [`Stage::Member`] on, missing files are a fault and never a reason to begin anew: a member that forgot its
-//!   vote could elect two leaders.
+//!   vote could elect two leaders;
+//! - one identity lives once ([`rivals`]): a copied directory does not start while the original runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::error::Error;
 use crate::health::Health;
 use crate::log::LogStore;
 use crate::machine::Machine;
+use crate::rivals;
 use crate::schema::{Identity, LOG_FORMAT, Owner, Stage};
 use crate::settings::Settings;
 use crate::state::StateMachine;
@@ -215,8 +217,17 @@ fn run(
             label: settings.label.clone(),
             cluster,
             node: NodeId::new(identity.node),
+            incarnation: settings.random.bytes(),
         };
         let peers = Arc::new(Peers::new(seed, member, state.shared.members.subscribe()));
+        if identity.stage() == Stage::Member {
+            let members = state.shared.members.borrow().clone();
+            let known: Vec<String> = members
+                .iter()
+                .map(|member| member.record.control.clone())
+                .collect();
+            rivals::look(settings, &peers, &known).await?;
+        }
         let links = Links {
             peers: Arc::clone(&peers),
             timekeeper: Arc::clone(&timekeeper),

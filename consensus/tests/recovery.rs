@@ -297,3 +297,50 @@ async fn a_join_whose_answer_was_lost_makes_no_second_member() {
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     assert_eq!(running(&nodes).len(), 3);
 }
+
+/// A process on a copied directory, at another address.
+async fn clone_of(node: &Node, installation: &Arc<support::Installation>, name: &str) -> Node {
+    let mut clone = Node::new(installation, name).await;
+    support::copy_directory(&node.directory(), &clone.directory());
+    clone.settings.join = node.settings.join.clone();
+    clone
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_identity_lives_once() {
+    let (installation, mut nodes) = cluster(3, |_| {}).await;
+    let at = leader(&nodes).await;
+    nodes[at].group().propose(set("k")).await.unwrap();
+    let original = (at + 1) % 3;
+    let id = nodes[original].group().status().node_id;
+
+    // The original lives: the copy does not start, and the members know the original's address.
+    let mut copy = clone_of(&nodes[original], &installation, "copy").await;
+    let error = copy.try_start().await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Refused { reason } if reason.contains(&nodes[original].address)),
+        "{error}"
+    );
+    let known = |nodes: &[Node], at: usize| {
+        let status = nodes[at].group().status();
+        status.member(id).unwrap().control.clone()
+    };
+    assert_eq!(known(&nodes, at), nodes[original].address);
+
+    // The original is gone: the copy is the member now, wherever it is.
+    nodes[original].stop().await;
+    copy.start().await;
+    eventually("the member has moved", || known(&nodes, at) == copy.address).await;
+    nodes[at].group().propose(set("k")).await.unwrap();
+    assert_eq!(times(copy.group(), "k").await, 2);
+
+    // The original comes back, with an old log that knows nothing of that, and is refused.
+    let outcome = nodes[original].try_start().await;
+    assert!(matches!(outcome, Err(Error::Refused { .. })), "{outcome:?}");
+    assert_eq!(known(&nodes, at), copy.address);
+    // A restart of what is the member is let in at once.
+    copy.stop().await;
+    copy.move_elsewhere().await;
+    copy.start().await;
+    eventually("the member has moved again", || known(&nodes, at) == copy.address).await;
+}

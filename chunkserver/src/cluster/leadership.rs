@@ -4,10 +4,11 @@
 //! under that epoch or carries it; nothing of it outlives the epoch. Attempt ids need no commit: an epoch has one
 //! leader, and the leader counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use common::ids::{AttemptId, DiskId, Epoch, NodeId, UploadId};
 use common::shutdown::Shutdown;
@@ -34,6 +35,8 @@ pub(crate) struct Leadership {
     attempts: AtomicU64,
     /// Guards what each node last said.
     nodes: Mutex<BTreeMap<NodeId, Said>>,
+    /// Guards which nodes were refused as second incarnations since they last heard of it.
+    rivals: Mutex<BTreeSet<NodeId>>,
     pub(crate) uploads: OpenUploads,
     /// Upload numbers that are reserved and not given out.
     pub(crate) numbers: tokio::sync::Mutex<Range<u64>>,
@@ -49,6 +52,17 @@ pub(crate) struct Said {
     pub(crate) disks: Vec<DiskSaid>,
     /// Planned there and perhaps not begun; halved with every heartbeat.
     planned_bytes: u64,
+}
+
+/// Who sent a heartbeat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Heartbeat {
+    /// The process that was heard before, or the first one.
+    Usual,
+    /// Another process, after the one before had fallen silent.
+    Restarted,
+    /// Another process while the one before is still heard: a copy. Nothing was taken in.
+    Rival,
 }
 
 /// How busy a node is.
@@ -103,6 +117,7 @@ impl Leadership {
             reclaimable: Notify::new(),
             attempts: AtomicU64::new(0),
             nodes: Mutex::default(),
+            rivals: Mutex::default(),
             uploads: OpenUploads::new(rows_up_to),
             numbers: tokio::sync::Mutex::default(),
             keys: RwLock::new(Arc::new(keys)),
@@ -123,13 +138,17 @@ impl Leadership {
         *self.keys.write() = Arc::new(keys);
     }
 
-    /// Takes in what a node says now; returns whether its process is another than before.
-    pub(crate) fn heard(&self, node: NodeId, said: Said) -> bool {
+    /// Takes in what a node says now, unless another process of the same identity was heard within `fence`: one identity
+    /// lives once.
+    pub(crate) fn heard(&self, node: NodeId, said: Said, fence: Duration) -> Heartbeat {
         let mut nodes = self.nodes.lock();
+        let before = nodes.get(&node);
+        let restarted = before.is_some_and(|before| before.incarnation != said.incarnation);
+        if restarted && before.is_some_and(|before| said.at.since(before.at) < fence) {
+            self.rivals.lock().insert(node);
+            return Heartbeat::Rival;
+        }
         let before = nodes.remove(&node);
-        let restarted = before
-            .as_ref()
-            .is_some_and(|before| before.incarnation != said.incarnation);
         let planned_bytes = before.map_or(0, |before| before.planned_bytes / 2);
         nodes.insert(
             node,
@@ -138,7 +157,16 @@ impl Leadership {
                 ..said
             },
         );
-        restarted
+        if restarted {
+            Heartbeat::Restarted
+        } else {
+            Heartbeat::Usual
+        }
+    }
+
+    /// Whether another process was refused as `node` since this was asked last.
+    pub(crate) fn rival_heard(&self, node: NodeId) -> bool {
+        self.rivals.lock().remove(&node)
     }
 
     /// What each node last said.
@@ -235,10 +263,9 @@ mod tests {
     fn only_live_nodes_that_were_heard_and_take_writes_are_candidates() {
         let leadership = leadership();
         let directory = directory(&[Node::Live, Node::Suspect, Node::Live, Node::Live, Node::Draining]);
-        leadership.heard(NodeId::new(1), said(100, false));
-        leadership.heard(NodeId::new(2), said(100, false));
-        leadership.heard(NodeId::new(3), said(100, true));
-        leadership.heard(NodeId::new(5), said(100, false));
+        for (node, refuses) in [(1, false), (2, false), (3, true), (5, false)] {
+            leadership.heard(NodeId::new(node), said(100, refuses), Duration::ZERO);
+        }
         let candidates = leadership.candidates(&directory);
         let nodes: Vec<u64> = candidates.iter().map(|one| one.domain.node.get()).collect();
         assert_eq!(nodes, [1]);
@@ -255,11 +282,38 @@ mod tests {
         let directory = directory(&[Node::Live]);
         let node = NodeId::new(1);
         let free = |leadership: &Leadership| leadership.candidates(&directory)[0].free_bytes;
-        leadership.heard(node, said(1_000, false));
+        leadership.heard(node, said(1_000, false), Duration::ZERO);
         leadership.planned(node, 400);
         assert_eq!(free(&leadership), 600);
-        leadership.heard(node, said(1_000, false));
+        leadership.heard(node, said(1_000, false), Duration::ZERO);
         assert_eq!(free(&leadership), 800);
+    }
+
+    #[test]
+    fn one_identity_lives_once() {
+        let leadership = leadership();
+        let node = NodeId::new(1);
+        let fence = Duration::from_millis(1500);
+        let beat = |millis: u64, incarnation: u8| {
+            let said = Said {
+                at: Moment::new(Duration::from_millis(millis)),
+                incarnation: vec![incarnation],
+                ..said(100, false)
+            };
+            leadership.heard(node, said, fence)
+        };
+        assert_eq!(beat(1_000, 1), Heartbeat::Usual);
+        assert_eq!(beat(1_400, 2), Heartbeat::Rival, "the first one is alive");
+        assert_eq!(beat(1_500, 1), Heartbeat::Usual);
+        assert!(leadership.rival_heard(node) && !leadership.rival_heard(node));
+        assert_eq!(
+            beat(2_900, 2),
+            Heartbeat::Rival,
+            "a copy does not wear the fence down"
+        );
+        assert_eq!(leadership.said()[&node].incarnation, [1]);
+        assert_eq!(beat(3_000, 2), Heartbeat::Restarted, "the first one is silent");
+        assert_eq!(beat(3_100, 1), Heartbeat::Rival);
     }
 
     #[test]

@@ -22,11 +22,13 @@ use super::load::LoadView;
 use super::orders::Orders;
 use super::{LeaderLink, Learned};
 use crate::cluster::Cluster;
-use crate::cluster::api::heartbeat::REPORTS_PER_REQUEST_MAX;
+use crate::cluster::api::heartbeat::{E_RIVAL, REPORTS_PER_REQUEST_MAX};
 use crate::store::Store;
 
 /// Pause before a heartbeat that could not be delivered is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// So many refusals in a row as a second process of one identity mean that the other is alive.
+const REFUSALS_BEFORE_ERROR: u32 = 50;
 /// Damaged records looked at for one heartbeat.
 const SUSPECTS_MAX: usize = 4096;
 
@@ -61,7 +63,7 @@ pub(crate) async fn run(beat: Beat, shutdown: Shutdown) {
     };
     let period = beat.cluster.config.timings.heartbeat_period.get();
     let mut status = beat.cluster.group.watch();
-    let mut failing = false;
+    let (mut failing, mut refused) = (false, 0_u32);
     while !shutdown.is_triggered() {
         let leader = status
             .borrow_and_update()
@@ -72,7 +74,14 @@ pub(crate) async fn run(beat: Beat, shutdown: Shutdown) {
             Ok(true) => Duration::ZERO,
             Ok(false) => period,
             Err(error) => {
-                if !failing {
+                if error.code == E_RIVAL {
+                    // A restart is refused for a moment, until the process before counts as silent.
+                    if refused == REFUSALS_BEFORE_ERROR {
+                        tracing::error!(node = %beat.cluster.node_id(), "{}; this process stores and serves nothing until the \
+                            other is stopped: stop the copy, and start a further node with an empty data directory", error.message);
+                    }
+                    refused += 1;
+                } else if !failing {
                     tracing::info!(%error, "no heartbeat is heard");
                 }
                 failing = true;
@@ -81,7 +90,7 @@ pub(crate) async fn run(beat: Beat, shutdown: Shutdown) {
                 continue;
             }
         };
-        failing = false;
+        (failing, refused) = (false, 0);
         let new_leader = async {
             while status.changed().await.is_ok() {
                 let now = status
@@ -117,6 +126,10 @@ async fn one(beat: &Beat, unreported: &mut Unreported) -> Result<bool, RpcError>
     for attempt in suspect {
         unreported.suspect.remove(&attempt);
         unreported.said.insert(attempt);
+    }
+    if reply.rival_heard {
+        tracing::error!(node = %beat.cluster.node_id(),
+            "another process says that it is this node and is refused: stop it, it runs on a copy of this data directory");
     }
     let epoch = Epoch::new(reply.epoch);
     if !beat.orders.obeys_soon(epoch, &beat.cluster.clock).await {

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::error::RpcError;
 use proto::raft::v1 as pb;
 use tonic::{Request, Status};
 
 use crate::ledger::Ledger;
+use crate::rivals;
 use crate::schema::{Announce, Kind, Record};
 use crate::status::MemberRecord;
 use crate::transport::{Peers, record_out};
@@ -69,6 +71,12 @@ impl Presence {
         match self.announce_to(&leader).await {
             Ok(()) => true,
             Err(status) => {
+                let refusal = RpcError::from(status.clone());
+                if refusal.code == rivals::CODE {
+                    tracing::error!(node = %self.peers.identity.node, "{}", refusal.message);
+                    self.ledger.roster.health.fail(refusal.message);
+                    return false;
+                }
                 tracing::debug!(%leader, %status, "could not announce this member");
                 // The leader may have moved.
                 self.look_around().await;
@@ -83,6 +91,7 @@ impl Presence {
         let mut request = Request::new(pb::AnnounceRequest {
             envelope: self.peers.identity.envelope(0),
             member: Some(record_out(self.peers.identity.node.get(), &self.record)),
+            incarnation: self.peers.identity.incarnation.to_vec().into(),
         });
         request.set_timeout(ANNOUNCE_TIMEOUT);
         client.announce(request).await.map(drop)

@@ -12,7 +12,7 @@ mod service;
 mod wire;
 
 pub(crate) use client::Links;
-pub(crate) use peers::{Lane, Peers, Seed};
+pub(crate) use peers::{Claim, Lane, Peers, Seed};
 pub(crate) use service::{Desk, RaftService};
 pub(crate) use wire::{Identity, record_out};
 

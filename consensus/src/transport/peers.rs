@@ -65,6 +65,13 @@ pub(crate) enum Lane {
     Snapshot,
 }
 
+/// Who says that it is a member, and where.
+#[derive(Clone, Copy)]
+pub(crate) struct Claim<'a> {
+    pub(crate) identity: &'a Identity,
+    pub(crate) control: &'a str,
+}
+
 impl Seed {
     pub(crate) fn new(settings: &Settings) -> Self {
         Self {
@@ -97,12 +104,55 @@ impl Seed {
 
     /// Asks the process at `address` which group it belongs to.
     pub(crate) async fn describe(&self, address: &str) -> Result<pb::DescribeReply, Status> {
+        let envelope = self.envelope();
+        self.ask(
+            address,
+            pb::DescribeRequest {
+                envelope,
+                ..pb::DescribeRequest::default()
+            },
+        )
+        .await
+    }
+
+    /// The same, saying who asks: a process of the same identity takes note.
+    pub(crate) async fn describe_as(
+        &self,
+        address: &str,
+        claim: Claim<'_>,
+    ) -> Result<pb::DescribeReply, Status> {
+        let (identity, control) = (claim.identity, claim.control);
+        let node = identity.node.get();
+        self.describe_for(address, identity, node, &identity.incarnation, control)
+            .await
+    }
+
+    /// The same on behalf of member `node` of the group of `identity`.
+    pub(crate) async fn describe_for(
+        &self,
+        address: &str,
+        identity: &Identity,
+        node: u64,
+        incarnation: &[u8],
+        control: &str,
+    ) -> Result<pb::DescribeReply, Status> {
+        let envelope = identity.envelope(0).map(|envelope| pb::Envelope {
+            from_node: node,
+            ..envelope
+        });
+        let request = pb::DescribeRequest {
+            envelope,
+            incarnation: incarnation.to_vec().into(),
+            control_address: control.to_owned(),
+        };
+        self.ask(address, request).await
+    }
+
+    async fn ask(&self, address: &str, request: pb::DescribeRequest) -> Result<pb::DescribeReply, Status> {
         let mut client = self
             .client(address)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let mut request = Request::new(pb::DescribeRequest {
-            envelope: self.envelope(),
-        });
+        let mut request = Request::new(request);
         request.set_timeout(DESCRIBE_TIMEOUT);
         client.describe(request).await.map(tonic::Response::into_inner)
     }
@@ -152,7 +202,8 @@ impl Peers {
         }
     }
 
-    fn recorded(&self, node: u64) -> Option<String> {
+    /// The control address of `node`, as committed.
+    pub(crate) fn recorded(&self, node: u64) -> Option<String> {
         let members = self.members.borrow();
         let member = members.iter().find(|member| member.node == node);
         member.map(|member| member.record.control.clone())

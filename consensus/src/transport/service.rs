@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::cluster_time::Timekeeper;
 use crate::engine::Raft;
 use crate::error::Error;
+use crate::rivals;
 use crate::schema;
 use crate::state::{self, Scratch, SnapshotFile};
 use crate::status::{Member, MemberRecord};
@@ -54,6 +55,18 @@ pub(crate) struct RaftService {
 }
 
 impl RaftService {
+    /// Says so where another process claims this member's identity.
+    fn note_rival(&self, request: &pb::DescribeRequest) {
+        let own = &self.peers.identity;
+        let claims = request.envelope.as_ref().is_some_and(|envelope| {
+            envelope.from_node == own.node.get() && envelope.cluster_id.as_ref() == own.cluster.bytes()
+        });
+        if claims && !request.incarnation.is_empty() && request.incarnation.as_ref() != own.incarnation {
+            tracing::error!(node = %own.node, rival = request.control_address,
+                "another process was started from a copy of this node's data directory and is refused; stop one of the two");
+        }
+    }
+
     fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
         match Peer::of(request) {
             Some(peer) if peer.has_role(&self.role) => Ok(()),
@@ -211,13 +224,16 @@ impl RaftRpc for RaftService {
 
     async fn describe(&self, request: Request<pb::DescribeRequest>) -> Reply<pb::DescribeReply> {
         self.admit(&request)?;
-        wire::check_kind(&self.peers.identity.label, request.into_inner().envelope.as_ref())?;
+        let request = request.into_inner();
+        wire::check_kind(&self.peers.identity.label, request.envelope.as_ref())?;
+        self.note_rival(&request);
         let (leader, members) = self.desk.describe();
         Ok(Response::new(pb::DescribeReply {
             protocol_version: proto::PROTOCOL_VERSION,
             group: self.peers.identity.label.clone(),
             cluster_id: self.peers.identity.cluster.bytes().to_vec().into(),
             node: self.peers.identity.node.get(),
+            incarnation: self.peers.identity.incarnation.to_vec().into(),
             leader: leader.as_ref().map(wire::member_out),
             members: members.iter().map(wire::member_out).collect(),
         }))
@@ -247,8 +263,9 @@ impl RaftRpc for RaftService {
         self.admit(&request)?;
         let request = request.into_inner();
         self.peers.identity.check(request.envelope.as_ref())?;
-        let node = request.envelope.map_or(0, |envelope| envelope.from_node);
+        let node = request.envelope.as_ref().map_or(0, |envelope| envelope.from_node);
         let record = wire::record(request.member)?;
+        rivals::check_move(&self.peers, node, &request.incarnation, &record.control).await?;
         self.desk.announce(node, record).await.map_err(status)?;
         Ok(Response::new(pb::AnnounceReply {}))
     }

@@ -19,6 +19,8 @@ pub(crate) struct Identity {
     pub(crate) label: String,
     pub(crate) cluster: ClusterId,
     pub(crate) node: NodeId,
+    /// Of this process: chosen at its start.
+    pub(crate) incarnation: [u8; 16],
 }
 
 impl Identity {

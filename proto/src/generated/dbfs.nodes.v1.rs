@@ -72,6 +72,9 @@ pub struct HeartbeatReply {
     pub names_time_millis: ::core::option::Option<u64>,
     #[prost(message, repeated, tag = "8")]
     pub names_keys: ::prost::alloc::vec::Vec<super::super::registry::v1::VerifyingKey>,
+    /// Another process says that it is this node, and is refused.
+    #[prost(bool, tag = "9")]
+    pub rival_heard: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InventoryItem {

@@ -174,6 +174,12 @@ pub struct ReadIndexReply {
 pub struct DescribeRequest {
     #[prost(message, optional, tag = "1")]
     pub envelope: ::core::option::Option<Envelope>,
+    /// Of a process that is about to run as the member that the envelope names, or of whom the leader asks about: its
+    /// incarnation, and where it is. Empty otherwise.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub incarnation: ::prost::bytes::Bytes,
+    #[prost(string, tag = "3")]
+    pub control_address: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DescribeReply {
@@ -190,6 +196,9 @@ pub struct DescribeReply {
     pub leader: ::core::option::Option<Member>,
     #[prost(message, repeated, tag = "6")]
     pub members: ::prost::alloc::vec::Vec<Member>,
+    /// 16 bytes, chosen at each start of the process.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub incarnation: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Member {
@@ -236,6 +245,9 @@ pub struct AnnounceRequest {
     pub envelope: ::core::option::Option<Envelope>,
     #[prost(message, optional, tag = "2")]
     pub member: ::core::option::Option<Member>,
+    /// 16 bytes, chosen at each start of the process: a move is refused while another process of the identity runs.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub incarnation: ::prost::bytes::Bytes,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AnnounceReply {}

@@ -19,7 +19,7 @@ use proto::registry::v1::VerifyingKey;
 
 use crate::cluster::Cluster;
 use crate::cluster::directory::Directory;
-use crate::cluster::leadership::{DiskSaid, Leadership, NodeLoad, Said};
+use crate::cluster::leadership::{DiskSaid, Heartbeat, Leadership, NodeLoad, Said};
 use crate::cluster::store::reclaim::{self, Reclaimed};
 use crate::cluster::store::{Reply, keys};
 
@@ -27,6 +27,8 @@ use crate::cluster::store::{Reply, keys};
 const ORDERS_PER_REPLY_MAX: u32 = 4096;
 /// Tombstones and damaged copies in one request.
 pub(crate) const REPORTS_PER_REQUEST_MAX: usize = 8192;
+/// The stable name of the refusal of a second process of one identity.
+pub(crate) const E_RIVAL: &str = "E_SECOND_INCARNATION";
 /// Disks of one node.
 const DISKS_MAX: usize = 256;
 /// Data-plane keys which a node is told: the current and the previous.
@@ -41,8 +43,12 @@ pub(crate) async fn heartbeat(
     let member = check(&cluster, node, &request)?;
     let said = read(&cluster, &request);
     let disk_ids: BTreeSet<DiskId> = said.disks.iter().map(|disk| disk.id).collect();
-    if leadership.heard(node, said) {
-        tracing::info!(%node, "node restarted");
+    let timings = &cluster.config.timings;
+    let fence = timings.heartbeat_period.get().saturating_mul(3);
+    match leadership.heard(node, said, fence.min(timings.suspect_after.get())) {
+        Heartbeat::Usual => {}
+        Heartbeat::Restarted => tracing::info!(%node, "node restarted"),
+        Heartbeat::Rival => return Err(rival(node)),
     }
     let directory = cluster.directory().await?;
     if differs(&directory, &member, &disk_ids) {
@@ -50,6 +56,14 @@ pub(crate) async fn heartbeat(
     }
     report(&cluster, &leadership, &request).await?;
     reply(&cluster, &leadership, node).await
+}
+
+fn rival(node: NodeId) -> RpcError {
+    let message = format!(
+        "another process that is node {node} is alive: one of the two runs on a copy of the other's data directory"
+    );
+    RpcError::new(Kind::Conflict, E_RIVAL, message)
+        .hint("stop the copy; a further node starts with an empty data directory")
 }
 
 fn check(cluster: &Cluster, node: NodeId, request: &wire::HeartbeatRequest) -> Result<Member, RpcError> {
@@ -227,6 +241,7 @@ async fn reply(
             .map(|attempt| attempt.to_bytes().to_vec().into())
             .collect(),
         nodes: endpoints(cluster, &directory),
+        rival_heard: leadership.rival_heard(node),
         next_in_millis: cluster.config.timings.heartbeat_period.as_millis(),
         names_time_millis: (!names_keys.is_empty()).then(|| names_time.as_millis()),
         names_keys: names_keys

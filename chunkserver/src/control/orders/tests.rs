@@ -1,3 +1,5 @@
+//! Orders beside disks that hang.
+
 use std::time::Duration;
 
 use bytes::Bytes;
