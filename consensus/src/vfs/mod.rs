@@ -5,8 +5,9 @@
 //! that fails it, or that was written to another place, ends the read with `SQLITE_IOERR_DATA`. The idea is that of
 //! SQLite's `cksumvfs` extension.
 //!
-//! Invariant: a page reaches the main database file only with its checksum, and leaves it only when that holds. After
-//! a failed fsync a file accepts no further write or fsync: what the kernel dropped must not look durable later.
+//! Invariant: a page reaches the main database file only with its checksum, and leaves it only when that holds: reads of
+//! a part of a page, of a hole and behind the end of the file fail as well. After a failed fsync a file accepts no
+//! further write or fsync: what the kernel dropped must not look durable later.
 //!
 //! Not covered: pages that are still in the write-ahead log. SQLite checks the log's own checksums when it recovers,
 //! not when it reads.
@@ -30,6 +31,8 @@ use rusqlite::{Connection, OpenFlags};
 pub(crate) const PAGE_BYTES: usize = 4096;
 /// Reserved bytes at the end of each page: the checksum.
 const CHECKSUM_BYTES: usize = 8;
+/// Where the page lies that SQLite locks and never writes.
+const LOCK_PAGE_AT: u64 = 1 << 30;
 
 /// Opens or creates a database whose pages carry checksums.
 ///
@@ -59,9 +62,10 @@ fn stamp(page: &mut [u8], offset: u64) {
     checksum.copy_from_slice(&page_checksum(content, offset));
 }
 
-/// Whether a whole page is as it was written. A page of zeros is one that never was: a hole, which SQLite itself
-/// refuses wherever it expects content.
+/// Whether a whole page is as it was written. Only the page of the lock bytes may be a hole: SQLite writes every other
+/// page before it reads it.
 fn is_intact(page: &[u8], offset: u64) -> bool {
     let (content, checksum) = page.split_at(page.len().saturating_sub(CHECKSUM_BYTES));
-    page_checksum(content, offset) == checksum || page.iter().all(|byte| *byte == 0)
+    page_checksum(content, offset) == checksum
+        || (offset == LOCK_PAGE_AT && page.iter().all(|byte| *byte == 0))
 }

@@ -269,25 +269,42 @@ unsafe extern "C" fn read(
     offset: ffi::sqlite3_int64,
 ) -> c_int {
     let code = flush_and_pass!(file, xRead, buffer, amount, offset);
-    // SAFETY: a file of ours, and `amount` bytes that the real read has filled.
-    unsafe {
-        if code != ffi::SQLITE_OK || !(*file.cast::<ShimFile>()).is_main {
-            return code;
-        }
-        let bytes = std::slice::from_raw_parts(buffer.cast::<u8>(), amount as usize);
-        if offset == 0
-            && bytes
-                .get(RESERVED_AT)
-                .is_some_and(|reserved| *reserved as usize != CHECKSUM_BYTES)
-        {
-            return ffi::SQLITE_NOTADB;
-        }
-        // Anything shorter is the head of the first page, which SQLite reads again as a whole before it believes it.
-        if bytes.len() == PAGE_BYTES && !is_intact(bytes, offset as u64) {
-            return ffi::SQLITE_IOERR_DATA;
-        }
+    // SAFETY: a file of ours, and `amount` bytes that the real read has filled (with zeros behind the end of the file).
+    let (is_main, bytes) = unsafe {
+        (
+            (*file.cast::<ShimFile>()).is_main,
+            std::slice::from_raw_parts(buffer.cast::<u8>(), amount as usize),
+        )
+    };
+    match code {
+        ffi::SQLITE_OK if is_main => judge_read(bytes, offset as u64),
+        // SQLite takes a page behind the end of the file for zeros. It never wants one: what a transaction adds is in
+        // the cache or the log until it is written here.
+        ffi::SQLITE_IOERR_SHORT_READ if is_main && !is_head(bytes, offset as u64) => ffi::SQLITE_IOERR_DATA,
+        code => code,
     }
-    code
+}
+
+/// Whether a read wants only the head of the first page, which SQLite reads again as a whole before it believes it.
+fn is_head(bytes: &[u8], offset: u64) -> bool {
+    bytes.len() < PAGE_BYTES && offset.saturating_add(bytes.len() as u64) < PAGE_BYTES as u64
+}
+
+/// Judges what was read from the main file: a whole page by its checksum, the head of the first page by the size of the
+/// checksum it promises. Nothing else is read, because nothing else can be checked.
+fn judge_read(bytes: &[u8], offset: u64) -> c_int {
+    if offset == 0
+        && bytes
+            .get(RESERVED_AT)
+            .is_some_and(|reserved| *reserved as usize != CHECKSUM_BYTES)
+    {
+        return ffi::SQLITE_NOTADB;
+    }
+    if is_head(bytes, offset) || (bytes.len() == PAGE_BYTES && is_intact(bytes, offset)) {
+        ffi::SQLITE_OK
+    } else {
+        ffi::SQLITE_IOERR_DATA
+    }
 }
 
 unsafe extern "C" fn write(
@@ -359,8 +376,9 @@ unsafe extern "C" fn sector_size(file: *mut ffi::sqlite3_file) -> c_int {
     pass!(file, xSectorSize)
 }
 
+/// Without the right to read parts of pages: SQLite would read overflow pages past the check.
 unsafe extern "C" fn device_characteristics(file: *mut ffi::sqlite3_file) -> c_int {
-    pass!(file, xDeviceCharacteristics)
+    pass!(file, xDeviceCharacteristics) & !ffi::SQLITE_IOCAP_SUBPAGE_READ
 }
 
 unsafe extern "C" fn shm_map(
