@@ -299,6 +299,7 @@ impl Member {
             name: config.node.clone(),
             zone: config.zone_name().to_owned(),
             host: config.host_name().to_owned(),
+            level: consensus::FeatureLevel::FIRST,
         }
     }
 

@@ -40,7 +40,7 @@ impl Machine for Rows {
     type Command = Put;
     type Reply = Done;
 
-    fn migrate(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    fn create(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
         tx.execute_batch(
             "CREATE TABLE IF NOT EXISTS rows (key INTEGER PRIMARY KEY, value BLOB NOT NULL) STRICT",
         )

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use common::error::Kind;
 use common::ids::Epoch;
 
+use crate::machine::FeatureLevel;
 use crate::status::Member;
 
 /// A group could not be opened, or did not do what it was asked.
@@ -42,6 +43,14 @@ pub enum Error {
         bytes: usize,
         /// The limit.
         limit_bytes: usize,
+    },
+    /// The command belongs to a feature level that is not in force. Nothing was proposed.
+    #[error("this needs feature level {needed}, and the group works at {level}: upgrade all of its members")]
+    Level {
+        /// Of the command.
+        needed: FeatureLevel,
+        /// In force.
+        level: FeatureLevel,
     },
     /// The disk under the log is nearly full. Nothing was proposed.
     #[error("the disk of {path} is nearly full: free some space or delete something")]
@@ -97,7 +106,9 @@ impl Error {
             Error::Busy => Kind::Busy,
             Error::Retry { .. } | Error::OutcomeUnknown | Error::Closed => Kind::Retry,
             Error::Stale { .. } => Kind::Stale,
-            Error::TooLarge { .. } | Error::Settings { .. } | Error::Query { .. } => Kind::Invalid,
+            Error::TooLarge { .. } | Error::Level { .. } | Error::Settings { .. } | Error::Query { .. } => {
+                Kind::Invalid
+            }
             Error::Full { .. } => Kind::Full,
             Error::Refused { .. } => Kind::Denied,
             Error::Directory { .. } | Error::Fatal { .. } => Kind::Fatal,

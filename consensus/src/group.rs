@@ -16,13 +16,13 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::background::presence::Presence;
 use crate::background::upkeep::Upkeep;
-use crate::background::{leadership, publish, voters};
+use crate::background::{leadership, levels, publish, voters};
 use crate::desk::FrontDesk;
 use crate::directory::Directory;
 use crate::error::Error;
 use crate::ledger::Ledger;
 use crate::log::LogStore;
-use crate::machine::Machine;
+use crate::machine::{FeatureLevel, Machine};
 use crate::membership::Wanted;
 use crate::proposer::{self, Proposal};
 use crate::reads::{self, Anywhere, Gate};
@@ -102,7 +102,8 @@ impl<M: Machine> Group<M> {
         }
     }
 
-    async fn open_here(settings: Settings, machine: M) -> Result<Self, Error> {
+    async fn open_here(mut settings: Settings, machine: M) -> Result<Self, Error> {
+        settings.record.level = machine.level();
         let started = start::start(&settings, machine).await?;
         let roster = Arc::new(Roster {
             raft: started.raft.clone(),
@@ -165,7 +166,8 @@ impl<M: Machine> Group<M> {
     /// future does not take the command back.
     ///
     /// # Errors
-    /// [`Error::NotLeader`], [`Error::Busy`], [`Error::Retry`], [`Error::Full`], [`Error::TooLarge`]: nothing happened.
+    /// [`Error::NotLeader`], [`Error::Busy`], [`Error::Retry`], [`Error::Full`], [`Error::TooLarge`], [`Error::Level`]:
+    /// nothing happened.
     /// [`Error::OutcomeUnknown`]: it may have.
     pub async fn propose(&self, command: M::Command) -> Result<M::Reply, Error> {
         self.check_space()?;
@@ -209,6 +211,7 @@ impl<M: Machine> Group<M> {
 
     async fn put(&self, epoch: Option<Epoch>, command: &M::Command) -> Result<M::Reply, Error> {
         self.inner.ledger.leading()?;
+        self.check_level(M::level_of(command))?;
         let bytes = command.encoded_len();
         let limit_bytes = self.inner.settings.limits.command_bytes_max;
         if bytes > limit_bytes {
@@ -228,6 +231,16 @@ impl<M: Machine> Group<M> {
                 mpsc::error::TrySendError::Closed(_) => self.gone(),
             })?;
         outcome.await.map_err(|_| self.unknown())?
+    }
+
+    /// Whether every member knows what a command of level `needed` does. Levels never fall: what may be proposed now can
+    /// be applied whenever its turn comes.
+    fn check_level(&self, needed: FeatureLevel) -> Result<(), Error> {
+        let level = self.inner.state.shared.position.borrow().level;
+        if needed <= level {
+            return Ok(());
+        }
+        Err(Error::Level { needed, level })
     }
 
     fn gone(&self) -> Error {
@@ -492,6 +505,7 @@ fn spawn_loops(
     spawn(loops, leadership::run(ledger.clone()));
     spawn(loops, leadership::tick(ledger.clone(), timings.tick));
     spawn(loops, voters::run(ledger.clone(), wanted));
+    spawn(loops, levels::run(ledger.clone(), settings.record.level));
     spawn(loops, presence.run());
     spawn(loops, upkeep.run());
     // Goes on to the end of Raft, to publish that too.

@@ -44,6 +44,6 @@ mod membership;
 
 pub use error::Error;
 pub use group::Group;
-pub use machine::{Applying, Machine};
+pub use machine::{Applying, FeatureLevel, Machine};
 pub use settings::{Limits, Settings, Timings};
 pub use status::{GroupStatus, Member, MemberRecord, Role};

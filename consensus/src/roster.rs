@@ -129,7 +129,10 @@ impl Roster {
             .find(|member| Some(member.node_id.get()) == current_leader)
             .cloned();
         // Never two looks at the position at a time: the second would wait for a writer that waits for the first.
-        let applied = self.state.position.borrow().index();
+        let (applied, level) = {
+            let position = self.state.position.borrow();
+            (position.index(), position.level)
+        };
         GroupStatus {
             cluster_id: self.identity.cluster,
             node_id: self.identity.node,
@@ -138,6 +141,7 @@ impl Roster {
             leader,
             epoch: self.epoch(),
             applied,
+            level,
             now: self.timekeeper.now(),
             members,
             fatal,

@@ -24,12 +24,13 @@ use common::time::ClusterTime;
 use prost::Message;
 use prost::bytes::{BufMut, Bytes, BytesMut};
 
+use crate::machine::FeatureLevel;
 use crate::status::MemberRecord;
 
 /// Version of `log.db`.
 pub(crate) const LOG_FORMAT: u32 = 1;
 /// Version of the `consensus_*` tables in the state machine.
-pub(crate) const STATE_FORMAT: u32 = 1;
+pub(crate) const STATE_FORMAT: u32 = 2;
 /// Version of [`Identity`].
 pub(crate) const IDENTITY_FORMAT: u32 = 1;
 /// Version of [`Entry`]. A member that meets a higher one ends: it must be upgraded first.
@@ -182,6 +183,9 @@ pub(crate) struct Position {
     /// Absent before the first leadership.
     #[prost(message, optional, tag = "6")]
     pub(crate) leadership: Option<Leadership>,
+    /// The feature level in force.
+    #[prost(uint32, tag = "7")]
+    pub(crate) level: u32,
 }
 
 /// The leadership in force.
@@ -214,7 +218,7 @@ pub(crate) struct Entry {
     /// Stamped by the leader; applied as the highest seen.
     #[prost(uint64, tag = "2")]
     pub(crate) cluster_time: u64,
-    #[prost(oneof = "Kind", tags = "3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "Kind", tags = "3, 4, 5, 6, 7, 8, 10")]
     pub(crate) kind: Option<Kind>,
 }
 
@@ -239,6 +243,9 @@ pub(crate) enum Kind {
     /// A member that stays away takes no part until it announces itself.
     #[prost(message, tag = "8")]
     SetAside(SetAside),
+    /// The group works at a higher feature level from here on, if all members still know it.
+    #[prost(message, tag = "10")]
+    RaiseLevel(RaiseLevel),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -294,6 +301,12 @@ pub(crate) struct SetAside {
     pub(crate) node: u64,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct RaiseLevel {
+    #[prost(uint32, tag = "1")]
+    pub(crate) level: u32,
+}
+
 /// [`MemberRecord`] as it is stored.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct Record {
@@ -307,6 +320,8 @@ pub(crate) struct Record {
     pub(crate) zone: String,
     #[prost(string, tag = "5")]
     pub(crate) host: String,
+    #[prost(uint32, tag = "6")]
+    pub(crate) level: u32,
 }
 
 impl From<&MemberRecord> for Record {
@@ -317,6 +332,7 @@ impl From<&MemberRecord> for Record {
             name: record.name.clone(),
             zone: record.zone.clone(),
             host: record.host.clone(),
+            level: record.level.get(),
         }
     }
 }
@@ -329,6 +345,7 @@ impl From<Record> for MemberRecord {
             name: record.name,
             zone: record.zone,
             host: record.host,
+            level: FeatureLevel::new(record.level),
         }
     }
 }
@@ -384,7 +401,26 @@ pub(crate) fn decode_entry(payload: &Bytes) -> io::Result<Entry> {
             entry.format
         )));
     }
+    if entry.kind.is_none() || 1 + entry.encoded_len() != payload.len() {
+        return Err(unknown("a log entry"));
+    }
     Ok(entry)
+}
+
+/// A tier's command. Decoding drops what this build does not know, which shows in the length.
+pub(crate) fn decode_command<C: Message + Default>(body: Bytes) -> io::Result<C> {
+    let length = body.len();
+    let command = C::decode(body).map_err(invalid)?;
+    if command.encoded_len() != length {
+        return Err(unknown("a command"));
+    }
+    Ok(command)
+}
+
+fn unknown(what: &str) -> io::Error {
+    invalid(format!(
+        "{what} holds something that this build does not know: upgrade this member"
+    ))
 }
 
 /// `message` with a checksum behind it, for single values.
@@ -469,5 +505,8 @@ mod tests {
         };
         assert!(decode_entry(&tagged(TAG_ENTRY, &entry)).is_err());
         assert!(decode_entry(&Bytes::new()).is_err());
+        // A kind of a newer build, under a tag that this one does not know.
+        let newer = Bytes::from_static(&[TAG_ENTRY, 8, 1, 0xfa, 0x01, 0]);
+        assert!(decode_entry(&newer).unwrap_err().to_string().contains("upgrade"));
     }
 }

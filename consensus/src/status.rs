@@ -5,6 +5,8 @@ use std::sync::Arc;
 use common::ids::{ClusterId, Epoch, LogIndex, NodeId};
 use common::time::ClusterTime;
 
+use crate::machine::FeatureLevel;
+
 /// What a member does in its group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
@@ -33,6 +35,8 @@ pub struct MemberRecord {
     pub zone: String,
     /// The machine it runs on.
     pub host: String,
+    /// The highest feature level that its build knows; [`crate::Group::open`] fills it in.
+    pub level: FeatureLevel,
 }
 
 /// A member of the group.
@@ -75,6 +79,8 @@ pub struct GroupStatus {
     pub epoch: Option<Epoch>,
     /// Up to here the log is applied on this member.
     pub applied: LogIndex,
+    /// The feature level in force.
+    pub level: FeatureLevel,
     /// As [`crate::Group::now`].
     pub now: ClusterTime,
     /// All members, by id, set aside ones included.

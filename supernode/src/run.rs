@@ -166,6 +166,7 @@ fn settings(
             zone: or(&config.zone, &host),
             host,
             name,
+            level: consensus::FeatureLevel::FIRST,
         },
         join: config.join.clone(),
         found: config.found,

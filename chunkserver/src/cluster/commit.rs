@@ -30,14 +30,13 @@ impl Cluster {
         };
         let reply = reply.map_err(|error| group_error(&error))?;
         pass(&arrows, "after");
-        match Reply::from(reply) {
-            Reply::Unknown => Err(RpcError::new(
+        Reply::read(reply).ok_or_else(|| {
+            RpcError::new(
                 Kind::Fatal,
                 "E_COMMAND_UNKNOWN",
-                "this build does not know a command which it proposed itself",
-            )),
-            known => Ok(known),
-        }
+                "this build does not know the reply to a command which it proposed itself",
+            )
+        })
     }
 }
 
@@ -100,6 +99,7 @@ pub(crate) fn group_error(error: &consensus::Error) -> RpcError {
         E::Busy => "E_BUSY",
         E::OutcomeUnknown => "E_OUTCOME_UNKNOWN",
         E::TooLarge { .. } => "E_TOO_LARGE",
+        E::Level { .. } => "E_FEATURE_LEVEL",
         E::Full { .. } => "E_NO_SPACE",
         E::Retry { .. } | E::Closed => "E_NO_QUORUM",
         E::Query { .. } | E::Directory { .. } | E::Settings { .. } | E::Refused { .. } | E::Fatal { .. } => {

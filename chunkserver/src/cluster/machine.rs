@@ -14,8 +14,12 @@ impl Machine for ClusterMachine {
     type Command = Command;
     type Reply = Reply;
 
-    fn migrate(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        schema::migrate(transaction)
+    fn create(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        schema::create(transaction)
+    }
+
+    fn check(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        schema::check(transaction)
     }
 
     fn apply(

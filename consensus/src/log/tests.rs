@@ -34,7 +34,7 @@ struct Empty {}
 impl Machine for Nothing {
     type Command = Empty;
     type Reply = Empty;
-    fn migrate(&self, _: &Transaction<'_>) -> rusqlite::Result<()> {
+    fn create(&self, _: &Transaction<'_>) -> rusqlite::Result<()> {
         Ok(())
     }
     fn apply(&mut self, _: &Transaction<'_>, _: &Applying, _: Empty) -> rusqlite::Result<Empty> {

@@ -16,16 +16,15 @@ use common::time::ClusterTime;
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
 use openraft::storage::ApplyResponder;
-use prost::Message;
 use rusqlite::{Connection, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::{self, Answer, Entry, Outcome, Payload, SnapshotMeta, Types};
-use crate::machine::{Applying, Machine};
+use crate::machine::{Applying, FeatureLevel, Machine};
 use crate::schema::{self, Kind, Leadership, Position, STATE_FORMAT};
 use crate::sqlite::{self, Sync, failure};
 use crate::state::snapshot::SnapshotFile;
-use crate::state::{Applied, MemberRow, Shared, tables};
+use crate::state::{Applied, MemberRow, Shared, all_know, tables};
 
 type Done = oneshot::Sender<io::Result<()>>;
 type Responder = Option<ApplyResponder<Types>>;
@@ -84,9 +83,11 @@ impl<M: Machine> Applier<M> {
                 let position = Position {
                     format: STATE_FORMAT,
                     cluster: cluster.bytes().to_vec(),
+                    level: FeatureLevel::FIRST.get(),
                     ..Position::default()
                 };
                 tables::create(&tx, &position).map_err(failure)?;
+                machine.create(&tx).map_err(failure)?;
                 (position, schema::Membership::default())
             }
             None => return Err(schema::invalid("the state machine is empty")),
@@ -94,7 +95,8 @@ impl<M: Machine> Applier<M> {
         if position.cluster != cluster.bytes() {
             return Err(schema::invalid("the state machine belongs to another group"));
         }
-        machine.migrate(&tx).map_err(failure)?;
+        check_level(&machine, position.level)?;
+        machine.check(&tx).map_err(failure)?;
         tx.commit().map_err(failure)?;
         Ok(Self {
             machine,
@@ -116,6 +118,7 @@ impl<M: Machine> Applier<M> {
             log_id: self.position.applied.map(engine::log_id),
             time: ClusterTime::from_millis(self.position.cluster_time),
             leadership: self.position.leadership,
+            level: FeatureLevel::new(self.position.level),
             membership: Arc::new(engine::stored_membership(&self.membership)?),
         })
     }
@@ -220,7 +223,8 @@ impl<M: Machine> Applier<M> {
         let tx = connection.transaction().map_err(failure)?;
         let (position, membership) =
             tables::load(&tx)?.ok_or_else(|| schema::invalid("the snapshot holds no position"))?;
-        self.machine.migrate(&tx).map_err(failure)?;
+        check_level(&self.machine, position.level)?;
+        self.machine.check(&tx).map_err(failure)?;
         tx.commit().map_err(failure)?;
         sqlite::checkpoint(&connection)?;
         shared.files.switch(generation)?;
@@ -268,6 +272,17 @@ fn finish(outcome: io::Result<()>, verb: &str, done: Done, shared: &Shared) {
     }
     // Raft may have ended meanwhile.
     let _ = done.send(outcome);
+}
+
+/// Whether this build knows what a state machine at `level` holds.
+fn check_level<M: Machine>(machine: &M, level: u32) -> io::Result<()> {
+    let known = machine.level().get();
+    if level <= known {
+        return Ok(());
+    }
+    Err(schema::invalid(format!(
+        "the group works at feature level {level}, this build knows up to {known}: upgrade this member"
+    )))
 }
 
 /// Whether the file at `path` is the state machine of `cluster` as `meta` describes it.
@@ -327,6 +342,7 @@ impl<M: Machine> Batch<'_, M> {
             log_id: self.position.applied.map(engine::log_id),
             time: ClusterTime::from_millis(self.position.cluster_time),
             leadership: self.position.leadership,
+            level: FeatureLevel::new(self.position.level),
             membership,
         });
         for (responder, answer) in answers {
@@ -337,6 +353,8 @@ impl<M: Machine> Batch<'_, M> {
 
     fn entry(&mut self, entry: Entry, awaited: bool) -> io::Result<Answer> {
         let log_id = entry.log_id();
+        let index = log_id.index();
+        let within = |error: io::Error| io::Error::new(error.kind(), format!("log entry {index}: {error}"));
         let answer = match entry.payload {
             EntryPayload::Blank => Answer::Applied,
             EntryPayload::Membership(membership) => {
@@ -345,20 +363,20 @@ impl<M: Machine> Batch<'_, M> {
                 Answer::Applied
             }
             EntryPayload::Normal(Payload(payload)) => {
-                let entry = schema::decode_entry(&payload)?;
+                let entry = schema::decode_entry(&payload).map_err(within)?;
                 self.position.cluster_time = self.position.cluster_time.max(entry.cluster_time);
                 let kind = entry
                     .kind
                     .ok_or_else(|| schema::invalid("a log entry of an unknown kind: upgrade this member"))?;
-                let at = engine::log_id_out(&log_id);
-                self.kind(kind, at, awaited).map_err(failure)?
+                self.kind(kind, engine::log_id_out(&log_id), awaited)
+                    .map_err(within)?
             }
         };
         self.position.applied = Some(engine::log_id_out(&log_id));
         Ok(answer)
     }
 
-    fn kind(&mut self, kind: Kind, at: schema::LogId, awaited: bool) -> rusqlite::Result<Answer> {
+    fn kind(&mut self, kind: Kind, at: schema::LogId, awaited: bool) -> io::Result<Answer> {
         match kind {
             Kind::Commands(commands) => return self.commands(commands, at, awaited),
             Kind::LeaderStarted(started) => {
@@ -371,22 +389,54 @@ impl<M: Machine> Batch<'_, M> {
                 }
             }
             Kind::Join(join) => {
+                if let Err(reason) = self.judge_level(&join) {
+                    return Ok(Answer::Joined(Err(reason)));
+                }
                 self.changes.members = true;
-                return Ok(Answer::Joined(
-                    tables::join(self.tx, at.index, join)?.map(NodeId::new),
-                ));
+                let joined = tables::join(self.tx, at.index, join).map_err(failure)?;
+                return Ok(Answer::Joined(joined.map(NodeId::new)));
             }
             Kind::Announce(announce) => {
                 self.changes.members = true;
-                tables::announce(self.tx, announce)?;
+                tables::announce(self.tx, announce).map_err(failure)?;
             }
             Kind::SetAside(aside) => {
                 self.changes.members = true;
-                tables::set_aside(self.tx, aside.node)?;
+                tables::set_aside(self.tx, aside.node).map_err(failure)?;
             }
+            Kind::RaiseLevel(raise) => self.raise_level(FeatureLevel::new(raise.level))?,
             Kind::Tick(_) => {}
         }
         Ok(Answer::Applied)
+    }
+
+    /// Whether the build of a joiner knows what the group does, or why not.
+    fn judge_level(&self, join: &schema::Join) -> Result<(), String> {
+        let known = join.record.as_ref().map_or(0, |record| record.level);
+        let level = self.position.level;
+        if known >= level {
+            return Ok(());
+        }
+        Err(format!(
+            "it works at feature level {level}, and this build knows only {known}: upgrade it first"
+        ))
+    }
+
+    /// Migrates the tables, unless a member is in the way: one may have joined since this was proposed.
+    fn raise_level(&mut self, to: FeatureLevel) -> io::Result<()> {
+        let members = tables::members(self.tx)?;
+        let nodes = self.membership.nodes.iter().copied();
+        if FeatureLevel::new(self.position.level) >= to || !all_know(to, nodes, &members) {
+            return Ok(());
+        }
+        check_level(self.machine, to.get())?;
+        for level in self.position.level + 1..=to.get() {
+            let migrated = self.machine.migrate(self.tx, FeatureLevel::new(level));
+            migrated.map_err(failure)?;
+        }
+        self.position.level = to.get();
+        tracing::info!(level = to.get(), "the group works at a higher feature level");
+        Ok(())
     }
 
     fn commands(
@@ -394,7 +444,7 @@ impl<M: Machine> Batch<'_, M> {
         commands: schema::Commands,
         at: schema::LogId,
         awaited: bool,
-    ) -> rusqlite::Result<Answer> {
+    ) -> io::Result<Answer> {
         let epoch = self.position.leadership.map_or(0, |leadership| leadership.epoch);
         let mut outcomes = Vec::new();
         for command in commands.commands {
@@ -409,11 +459,12 @@ impl<M: Machine> Batch<'_, M> {
                 index: LogIndex::new(at.index),
                 sequence: self.position.sequence,
                 epoch: Epoch::new(epoch),
+                level: FeatureLevel::new(self.position.level),
                 now: ClusterTime::from_millis(self.position.cluster_time),
             };
-            let command = M::Command::decode(command.body)
-                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-            let reply = self.machine.apply(self.tx, &applying, command)?;
+            let command = schema::decode_command(command.body)?;
+            let reply = self.machine.apply(self.tx, &applying, command);
+            let reply = reply.map_err(failure)?;
             if awaited {
                 outcomes.push(Outcome::Applied(reply));
             }

@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::engine::{self, LogId, SnapshotMeta, StoredMembership, Types};
 use crate::health::Health;
 use crate::log::blocking;
-use crate::machine::Machine;
+use crate::machine::{FeatureLevel, Machine};
 use crate::schema::{self, Leadership};
 use crate::settings::Settings;
 use crate::sqlite::failure;
@@ -85,6 +85,7 @@ pub(crate) struct Applied {
     pub(crate) log_id: Option<LogId>,
     pub(crate) time: ClusterTime,
     pub(crate) leadership: Option<Leadership>,
+    pub(crate) level: FeatureLevel,
     pub(crate) membership: Arc<StoredMembership>,
 }
 
@@ -100,6 +101,18 @@ pub(crate) struct MemberRow {
     pub(crate) node: u64,
     pub(crate) active: bool,
     pub(crate) record: crate::status::MemberRecord,
+}
+
+/// Whether the builds of all members know `level`: of those that take part, and of every node that the log is sent to.
+/// A member that was set aside is upgraded before it comes back.
+pub(crate) fn all_know(
+    level: FeatureLevel,
+    nodes: impl IntoIterator<Item = u64>,
+    members: &[MemberRow],
+) -> bool {
+    let knows = |member: &MemberRow| !member.active || member.record.level >= level;
+    let is_known = |node: u64| members.iter().any(|member| member.node == node);
+    members.iter().all(knows) && nodes.into_iter().all(is_known)
 }
 
 impl StateMachine {

@@ -24,11 +24,16 @@ pub(crate) fn load(connection: &Connection) -> io::Result<Option<(Position, sche
         return Ok(None);
     };
     let position: Position = schema::open("the state machine's position", &position)?;
-    if position.format > schema::STATE_FORMAT {
+    let (found, known) = (position.format, schema::STATE_FORMAT);
+    if found > known {
         return Err(schema::invalid(format!(
-            "the state machine has format {}, this build reads up to {}: upgrade this member",
-            position.format,
-            schema::STATE_FORMAT
+            "the state machine has format {found}, this build knows {known}: upgrade this member"
+        )));
+    }
+    if found < known {
+        return Err(schema::invalid(format!(
+            "the state machine has format {found} of a build that was never released, this build knows {known}: begin \
+             with an empty directory"
         )));
     }
     Ok(Some((

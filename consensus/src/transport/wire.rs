@@ -11,6 +11,7 @@ use proto::raft::v1 as pb;
 use tonic::Status;
 
 use crate::engine::{self, Entry, LogId, Types, Vote};
+use crate::machine::FeatureLevel;
 use crate::status::{Member, MemberRecord};
 
 /// Who speaks, and of which group.
@@ -242,6 +243,7 @@ pub(crate) fn member_out(member: &Member) -> pb::Member {
         host: member.host.clone(),
         voter: member.voter,
         active: member.active,
+        level: 0,
     }
 }
 
@@ -255,6 +257,7 @@ pub(crate) fn record_out(node: u64, record: &MemberRecord) -> pb::Member {
         host: record.host.clone(),
         voter: false,
         active: true,
+        level: record.level.get(),
     }
 }
 
@@ -269,6 +272,7 @@ pub(crate) fn record(member: Option<pb::Member>) -> Result<MemberRecord, Status>
         name: member.name,
         zone: member.zone,
         host: member.host,
+        level: FeatureLevel::new(member.level),
     };
     let texts = [
         &record.control,

@@ -53,7 +53,7 @@ impl Machine for Counters {
     type Command = Set;
     type Reply = Done;
 
-    fn migrate(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    fn create(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
         tx.execute_batch(
             "CREATE TABLE IF NOT EXISTS counters (key TEXT PRIMARY KEY, times INTEGER NOT NULL, value BLOB NOT NULL) STRICT",
         )
@@ -176,13 +176,27 @@ impl Node {
     }
 
     pub async fn try_start(&mut self) -> Result<(), Error> {
+        let (group, shutdown, server) = self.serve(Counters).await?;
+        self.running = Some(Running {
+            group,
+            shutdown,
+            server,
+        });
+        Ok(())
+    }
+
+    /// Runs a member with `machine`; whoever asks ends it.
+    pub async fn serve<M: Machine>(
+        &mut self,
+        machine: M,
+    ) -> Result<(Group<M>, Shutdown, tokio::task::JoinHandle<()>), Error> {
         let shutdown = Shutdown::new();
         self.settings.shutdown = shutdown.clone();
         if self.listener.is_none() {
             let listener = Network::tcp(None).bind(&self.address).await.unwrap();
             self.listener = Some(listener);
         }
-        let group = Group::open(self.settings.clone(), Counters).await?;
+        let group = Group::open(self.settings.clone(), machine).await?;
         let limits = ServerLimits {
             shutdown_grace: Duration::ZERO,
             ..ServerLimits::default()
@@ -195,12 +209,8 @@ impl Node {
             self.settings.clock.clone(),
             limits,
         );
-        self.running = Some(Running {
-            group,
-            shutdown,
-            server: tokio::spawn(async move { serving.await.unwrap() }),
-        });
-        Ok(())
+        let server = tokio::spawn(async move { serving.await.unwrap() });
+        Ok((group, shutdown, server))
     }
 
     pub async fn start(&mut self) {

@@ -15,8 +15,12 @@ impl Machine for NamesMachine {
     type Command = log::Command;
     type Reply = log::Reply;
 
-    fn migrate(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
-        schema::migrate(tx)
+    fn create(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
+        schema::create(tx)
+    }
+
+    fn check(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
+        schema::check(tx)
     }
 
     fn apply(

@@ -8,6 +8,7 @@ use rusqlite::Transaction;
 
 use super::nodes::Standing;
 use super::reclaim::Reclaimed;
+use super::schema::unreadable;
 use super::seal::Sealed;
 use super::uploads::Opened;
 use super::versions::Released;
@@ -50,18 +51,18 @@ pub enum Reply {
     },
     /// Of `RotateKeys`: the new key, unless the secret was not one.
     Key(Option<KeyId>),
-    /// A command that this build does not know. It changed nothing.
-    Unknown,
 }
 
 /// Applies `command` at `at`.
 ///
 /// # Errors
-/// SQLite's alone; whatever is wrong with a command is a [`Reply`].
+/// SQLite's, or a command of a newer build: the member must stop. Whatever else is wrong with a command is a [`Reply`].
 pub fn apply(transaction: &Transaction<'_>, at: Moment, command: &wire::Command) -> rusqlite::Result<Reply> {
     use wire::command::Command as C;
     let Some(command) = &command.command else {
-        return Ok(Reply::Unknown);
+        return Err(unreadable(
+            "a command of a newer build is in the cluster's log: upgrade this member".to_owned(),
+        ));
     };
     Ok(match command {
         C::OpenUpload(it) => Reply::Opened(uploads::open(transaction, at, it)?),

@@ -1,5 +1,5 @@
-//! Tables of the cluster's state machine. A change adds a version here and a migration; nothing is ever reinterpreted
-//! (P12).
+//! Tables of the cluster's state machine. A change adds a version here and, once there are releases, a migration at a
+//! feature level; nothing is ever reinterpreted (P12).
 //!
 //! States are the codes of [`common::lifecycle`]; ids and times are `INTEGER` (a `u64` stored by its bits), attempts,
 //! disk ids and digests are `BLOB`. Disks are numbered, so that a replica's row is small: replicas are what there is
@@ -117,38 +117,38 @@ CREATE TABLE keys (
 ) STRICT;
 ";
 
-/// Brings the tables to [`VERSION`].
+/// Creates the tables in a new database.
 ///
 /// # Errors
-/// SQLite's; or the tables are of a newer build.
-pub fn migrate(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-    let found = read_version(transaction)?;
-    match found {
-        0 => {
-            transaction.execute_batch(TABLES)?;
-            transaction.execute(
-                "INSERT INTO counters (name, value) VALUES ('schema', ?1)",
-                [VERSION],
-            )?;
-            Ok(())
-        }
-        VERSION => Ok(()),
-        newer => Err(FromSqlError::OutOfRange(i64::from(newer)).into()),
-    }
+/// SQLite's.
+pub fn create(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(TABLES)?;
+    transaction.execute(
+        "INSERT INTO counters (name, value) VALUES ('schema', ?1)",
+        [VERSION],
+    )?;
+    Ok(())
 }
 
-fn read_version(connection: &Connection) -> rusqlite::Result<u32> {
-    let there: bool = connection.query_row(
-        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'counters')",
-        [],
-        |row| row.get(0),
-    )?;
-    if !there {
-        return Ok(0);
-    }
-    connection.query_row("SELECT value FROM counters WHERE name = 'schema'", [], |row| {
+/// Checks that this build knows the tables.
+///
+/// # Errors
+/// SQLite's; or the tables are of another version.
+pub fn check(connection: &Connection) -> rusqlite::Result<()> {
+    let found: u32 = connection.query_row("SELECT value FROM counters WHERE name = 'schema'", [], |row| {
         row.get(0)
-    })
+    })?;
+    if found == VERSION {
+        return Ok(());
+    }
+    Err(unreadable(format!(
+        "the cluster's tables are of version {found}; this build knows only version {VERSION}"
+    )))
+}
+
+/// State or a command that this build cannot read: the member stops rather than guess (P12).
+pub(super) fn unreadable(reason: String) -> rusqlite::Error {
+    FromSqlError::Other(reason.into()).into()
 }
 
 /// A number as SQLite stores it: by its bits.

@@ -98,6 +98,7 @@ impl Member {
                 name: "a1".to_owned(),
                 zone: "z1".to_owned(),
                 host: "h1".to_owned(),
+                level: consensus::FeatureLevel::FIRST,
             },
             join: Vec::new(),
             found: true,
