@@ -19,6 +19,7 @@ use rusqlite::Connection;
 use crate::admission::Admission;
 use crate::board::Board;
 use crate::config::Config;
+use crate::core::fingerprint;
 use crate::core::placement::Policy;
 use crate::core::refusal::Refusal;
 use crate::keyring::Keyring;
@@ -136,8 +137,11 @@ impl Context {
     pub(crate) async fn propose(
         &self,
         body: Command,
-        dedupe: Option<log::Dedupe>,
+        mut dedupe: Option<log::Dedupe>,
     ) -> Result<Reply, RpcError> {
+        if let Some(dedupe) = &mut dedupe {
+            dedupe.command_digest = fingerprint::of_request(&body);
+        }
         let keyed = dedupe.is_some();
         let fragile = matches!(body, Command::Delete(_) | Command::Rename(_)) && !keyed;
         let adds = matches!(
@@ -292,6 +296,7 @@ pub(crate) fn group_error(error: consensus::Error) -> RpcError {
         consensus::Error::Full { .. } => RpcError::new(Kind::Full, "E_NO_SPACE", error.to_string()),
         consensus::Error::Stale { .. } => RpcError::new(Kind::Stale, "E_EPOCH", error.to_string()),
         consensus::Error::TooLarge { .. } => RpcError::new(Kind::Invalid, "E_TOO_LARGE", error.to_string()),
+        consensus::Error::Level { .. } => RpcError::new(Kind::Invalid, "E_FEATURE_LEVEL", error.to_string()),
         consensus::Error::Query { .. }
         | consensus::Error::Directory { .. }
         | consensus::Error::Settings { .. }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use common::error::Kind;
 use common::ids::{Epoch, IdempotencyKey, UploadId, UserId};
-use common::time::Moment;
+use common::time::{ClusterTime, Moment};
 use parking_lot::Mutex;
 use proto::error::RpcError;
 use proto::names_log::v1 as log;
@@ -90,6 +90,11 @@ impl OpenSession {
     /// The cluster to which it was given.
     pub(crate) fn cluster_id(&self) -> &[u8] {
         self.upload().map_or(&[], |upload| &upload.cluster_id)
+    }
+
+    /// Of what the client asked for under the key.
+    pub(crate) fn command_digest(&self) -> &[u8] {
+        self.upload().map_or(&[], |upload| &upload.command_digest)
     }
 
     fn upload(&self) -> Option<&log::OpenUpload> {
@@ -182,6 +187,14 @@ impl OpenSessions {
         let (first, last) = (IdempotencyKey::new([0; 16]), IdempotencyKey::new([0xff; 16]));
         let of_user = known.keys.range((user, first)..=(user, last)).count() as u64;
         (known.sessions.len() < SESSIONS_MAX).then_some(of_user)
+    }
+
+    /// The birth of the oldest key that is in use here.
+    pub(crate) fn oldest_key(&self, ours: Epoch) -> Option<ClusterTime> {
+        let known = self.known.lock();
+        let sessions = known.of(ours)?.sessions.values();
+        let births = sessions.filter_map(|session| session.upload().map(|upload| upload.key_born_millis));
+        births.min().map(ClusterTime::from_millis)
     }
 
     /// How many sessions there are.

@@ -119,6 +119,14 @@ impl OpenUploads {
         }
     }
 
+    /// Notes that rows of uploads up to `upload` were forgotten.
+    pub(crate) fn forgotten(&self, upload: UploadId) {
+        let mut known = self.0.lock();
+        known.rows_up_to = known.rows_up_to.max(upload);
+        let rows_up_to = known.rows_up_to;
+        known.ended.retain(|ended| *ended > rows_up_to);
+    }
+
     /// How many are open.
     pub(crate) fn count(&self) -> usize {
         self.0.lock().open.len()
@@ -219,5 +227,7 @@ mod tests {
         }
         assert!(uploads.may_have_row(UPLOAD), "forgotten by name, not by number");
         assert!(!uploads.may_have_row(UploadId::new(1 << 40)));
+        uploads.forgotten(UploadId::new(1 << 41));
+        assert!(uploads.may_have_row(UploadId::new(1 << 40)));
     }
 }

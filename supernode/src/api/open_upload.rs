@@ -21,6 +21,7 @@ use super::serve::Call;
 use super::session::Session;
 use super::show;
 use crate::context::{refused, unexpected};
+use crate::core::fingerprint;
 use crate::core::metadata::Metadata;
 use crate::core::refusal::Refusal;
 use crate::open_sessions::OpenSession;
@@ -50,7 +51,8 @@ pub(super) async fn handle(
             None => remember(&call, epoch, session, key, &path, &request, &metadata).await?,
         };
         if let Some(known) = known {
-            return unrecorded(&call, epoch, &known, &path).await;
+            let asked = command(&call, session, &path, request, metadata, None);
+            return unrecorded(&call, epoch, &known, &asked).await;
         }
     }
     let chosen = choose(&call, epoch, session.user_id(), key, request.size_hint).await?;
@@ -133,9 +135,9 @@ async fn unrecorded(
     call: &Call,
     epoch: Epoch,
     session: &OpenSession,
-    path: &RemotePath,
+    asked: &log::OpenUpload,
 ) -> Result<wire::UploadSession, RpcError> {
-    if session.path() != path.as_str() {
+    if session.path() != asked.path || session.command_digest() != asked.command_digest.as_ref() {
         return Err(refused(Refusal::key_reused()));
     }
     let cluster = ClusterId::try_from(session.cluster_id()).map_err(|_| unexpected())?;
@@ -213,20 +215,22 @@ fn command(
 ) -> log::OpenUpload {
     let config = &call.context.config;
     let condition = request.condition.unwrap_or_default();
+    let condition = Some(log::Condition {
+        if_absent: condition.if_absent,
+        if_version: condition.if_version,
+        if_present: condition.if_present,
+    });
+    let metadata = metadata.into_log();
     log::OpenUpload {
+        command_digest: fingerprint::of_upload(path.as_str(), condition, &metadata),
         caller: Some(session.claim()),
         idempotency_key: request.idempotency_key,
         key_born_millis: request.key_born_millis,
         path: path.as_str().to_owned(),
         size_hint: request.size_hint,
-        condition: Some(log::Condition {
-            if_absent: condition.if_absent,
-            if_version: condition.if_version,
-            if_present: condition.if_present,
-        }),
-        metadata: metadata.into_log(),
+        condition,
+        metadata,
         cluster_id: chosen.map_or_else(Vec::new, |id| id.bytes().to_vec()).into(),
-        dedupe_window_millis: config.timings.dedupe_window.as_millis(),
         open_per_user_max: u64::from(config.limits.uploads_open_per_user_max),
     }
 }

@@ -40,7 +40,8 @@ impl Call {
             user_id: user.get(),
             key: key.bytes().to_vec().into(),
             key_born_millis: born,
-            window_millis: self.context.config.timings.dedupe_window.as_millis(),
+            // Known once there is a command: see `Context::propose`.
+            command_digest: Vec::new().into(),
         })
     }
 

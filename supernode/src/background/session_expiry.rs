@@ -13,7 +13,8 @@ use proto::names_log::v1::reply::Body as Reply;
 use super::until_leading;
 use crate::arrow::{after, before};
 use crate::context::Context;
-use crate::store::apply::replies_older_than;
+use crate::core::dedupe;
+use crate::store::apply::{keys_refused_before, replies_before};
 use crate::store::counter::Counter;
 use crate::store::read::uploads::forgettable;
 use crate::store::session;
@@ -22,6 +23,8 @@ use crate::store::session;
 const ROWS_PER_STEP: u32 = 500;
 /// Rows that are looked at for sessions to forget.
 const ROWS_LOOKED_AT_MAX: u32 = 5000;
+/// How often within a dedupe window an idle leader commits which keys no longer count.
+const LAGS_PER_WINDOW: u32 = 16;
 
 pub(super) async fn run(context: Arc<Context>) {
     loop {
@@ -66,22 +69,26 @@ async fn expire(context: &Context, epoch: Epoch) -> Result<(), RpcError> {
 }
 
 async fn forget(context: &Context, epoch: Epoch) -> Result<(), RpcError> {
-    let window = context.config.timings.dedupe_window;
+    let window = context.config.timings.dedupe_window.get();
     loop {
-        let now = context.now();
-        let (sessions, replies, last) = context
+        let open = context.sessions.oldest_key(epoch);
+        let wanted = dedupe::wanted(context.now(), window, open);
+        let (sessions, replies, raised, last) = context
             .read_local(move |tables| {
                 let limit = ROWS_PER_STEP as usize;
-                let sessions = forgettable(tables, now, window.get(), limit, ROWS_LOOKED_AT_MAX)?;
-                let replies = replies_older_than(tables, now, window.get())?;
-                Ok((sessions, replies, Counter::Upload.last(tables)?))
+                let sessions = forgettable(tables, wanted, limit, ROWS_LOOKED_AT_MAX)?;
+                let replies = replies_before(tables, wanted)?;
+                let raised = keys_refused_before(tables)?;
+                Ok((sessions, replies, raised, Counter::Upload.last(tables)?))
             })
             .await?;
-        if sessions.is_empty() && !replies {
+        // Where there is nothing to forget it may lag: keys that are not refused find what was done under them.
+        let lags = wanted > raised + window / LAGS_PER_WINDOW;
+        if sessions.is_empty() && !replies && !lags {
             return Ok(());
         }
         let command = log::Forget {
-            window_millis: window.as_millis(),
+            keys_refused_before_millis: wanted.as_millis(),
             upload_ids: sessions.iter().map(|id: &UploadId| id.get()).collect(),
             closed_up_to: context.sessions.close(epoch, last).await,
             keys_limit: if replies { ROWS_PER_STEP } else { 0 },

@@ -1,7 +1,9 @@
-//! How long an idempotency key counts (P4).
+//! Which idempotency keys count (P4).
 //!
-//! Invariant: a key that is accepted finds whatever was done under it, because rows are kept [`keep_for`] after their
-//! end and a key is accepted only within the window of its birth. All in names time.
+//! Invariant: a key that is accepted finds whatever was done under it. What is committed says from which birth on keys
+//! count; it only rises, and what was done under a key is forgotten only once the key no longer counts ([`may_forget`]).
+//! Leaders choose how far to raise it (`dedupe_window`), and nothing else rests on their configurations. All in names
+//! time.
 
 use std::time::Duration;
 
@@ -13,11 +15,12 @@ use super::refusal::Refusal;
 /// How far ahead of the names group's time a key may claim to be born: the client counts on from an answer it got.
 pub(crate) const BIRTH_SLACK: Duration = Duration::from_secs(60);
 
-/// Whether a key born at `born`, of which nothing is known, may begin something at `now`.
+/// Whether a key born at `born`, of which nothing is known, may begin something at `now`, where keys born before
+/// `refused_before` no longer count.
 ///
 /// # Errors
 /// `Invalid`: it is too old, so that what was done under it may be forgotten, or it comes from the future.
-pub(crate) fn admit(born: ClusterTime, now: ClusterTime, window: Duration) -> Result<(), Refusal> {
+pub(crate) fn admit(born: ClusterTime, now: ClusterTime, refused_before: ClusterTime) -> Result<(), Refusal> {
     if born > now + BIRTH_SLACK {
         return Err(Refusal::invalid(
             "E_KEY_FROM_FUTURE",
@@ -25,7 +28,7 @@ pub(crate) fn admit(born: ClusterTime, now: ClusterTime, window: Duration) -> Re
         )
         .hint("take the time from Hello of the same installation"));
     }
-    if now > born + window {
+    if born < refused_before {
         return Err(Refusal::new(
             Kind::Invalid,
             "E_KEY_EXPIRED",
@@ -36,33 +39,56 @@ pub(crate) fn admit(born: ClusterTime, now: ClusterTime, window: Duration) -> Re
     Ok(())
 }
 
-/// How long what was done under a key is kept after its end.
-pub(crate) fn keep_for(window: Duration) -> Duration {
-    window.saturating_add(BIRTH_SLACK)
+/// Whether what ended at `ended` under a key born at `born` may be forgotten. Its end counts as well: whoever asks by
+/// other means than the key finds it for as long after that.
+pub(crate) fn may_forget(born: ClusterTime, ended: ClusterTime, refused_before: ClusterTime) -> bool {
+    born.max(ended) < refused_before
+}
+
+/// Up to where a leader with this `window` wants keys to be refused, while one born at `open` is in use.
+pub(crate) fn wanted(now: ClusterTime, window: Duration, open: Option<ClusterTime>) -> ClusterTime {
+    let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+    let wanted = ClusterTime::from_millis(now.as_millis().saturating_sub(window));
+    open.map_or(wanted, |born| wanted.min(born))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn at(seconds: u64) -> ClusterTime {
+        ClusterTime::from_millis(seconds * 1000)
+    }
+
     #[test]
-    fn keys_count_within_their_window() {
-        let at = |seconds: u64| ClusterTime::from_millis(seconds * 1000);
-        let window = Duration::from_secs(100);
-        let code = |born, now| admit(at(born), at(now), window).map_err(|refusal| refusal.code().to_owned());
-        assert_eq!(code(10, 10), Ok(()));
-        assert_eq!(code(10, 110), Ok(()));
-        assert_eq!(code(10, 111), Err("E_KEY_EXPIRED".to_owned()));
-        assert_eq!(code(70, 10), Ok(()));
-        assert_eq!(code(71, 10), Err("E_KEY_FROM_FUTURE".to_owned()));
+    fn keys_count_from_a_birth_on() {
+        let code =
+            |born, now, from| admit(at(born), at(now), at(from)).map_err(|refusal| refusal.code().to_owned());
+        assert_eq!(code(10, 10, 0), Ok(()));
+        assert_eq!(code(10, 9_999, 10), Ok(()));
+        assert_eq!(code(10, 11, 11), Err("E_KEY_EXPIRED".to_owned()));
+        assert_eq!(code(70, 10, 0), Ok(()));
+        assert_eq!(code(71, 10, 0), Err("E_KEY_FROM_FUTURE".to_owned()));
     }
 
     #[test]
     fn nothing_is_forgotten_while_its_key_is_accepted() {
+        for born in 0..20 {
+            for from in 0..20 {
+                let forgotten = may_forget(at(born), at(5), at(from));
+                let refused = admit(at(born), at(20), at(from)).is_err();
+                assert!(!forgotten || refused, "born at {born}, refused before {from}");
+            }
+        }
+        assert!(!may_forget(at(1), at(9), at(9)), "it ended too lately");
+    }
+
+    #[test]
+    fn a_key_in_use_holds_the_others_back() {
         let window = Duration::from_secs(100);
-        let opened = ClusterTime::from_millis(5_000);
-        let youngest_key = opened + BIRTH_SLACK;
-        let forgotten = opened + keep_for(window) + Duration::from_millis(1);
-        assert!(admit(youngest_key, forgotten, window).is_err());
+        assert_eq!(wanted(at(50), window, None), at(0));
+        assert_eq!(wanted(at(500), window, None), at(400));
+        assert_eq!(wanted(at(500), window, Some(at(450))), at(400));
+        assert_eq!(wanted(at(500), window, Some(at(300))), at(300));
     }
 }

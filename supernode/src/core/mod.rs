@@ -8,6 +8,7 @@ pub(crate) mod publication;
 pub(crate) mod refusal;
 
 pub(crate) mod dedupe;
+pub(crate) mod fingerprint;
 pub(crate) mod placement;
 pub(crate) mod quota;
 

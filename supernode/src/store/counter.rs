@@ -17,6 +17,8 @@ pub(crate) enum Counter {
     Upload,
     /// Not handed out: every upload up to this number has had a row, is recorded as lost, or was never begun.
     UploadsClosed,
+    /// Not handed out: a time in milliseconds; keys born before it are refused.
+    KeysRefusedBefore,
     /// Rows of the trash.
     Trash,
     /// Clusters, as the tables name them.
@@ -33,6 +35,7 @@ impl Counter {
             Self::Directory => "directory",
             Self::Upload => "upload",
             Self::UploadsClosed => "uploads_closed",
+            Self::KeysRefusedBefore => "keys_refused_before",
             Self::Trash => "trash",
             Self::Cluster => "cluster",
             Self::SigningKey => "signing_key",

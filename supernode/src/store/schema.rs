@@ -7,7 +7,7 @@
 use rusqlite::Connection;
 
 /// The version of these tables, kept in the database (P12).
-pub(crate) const SCHEMA_VERSION: i64 = 3;
+pub(crate) const SCHEMA_VERSION: i64 = 4;
 
 /// The parent of every bucket's directory.
 pub(crate) const ROOT: u64 = 0;
@@ -103,7 +103,9 @@ CREATE TABLE uploads (
     ended_millis INTEGER NOT NULL,
     recorded INTEGER NOT NULL,
     refused_code TEXT NOT NULL,
-    refused_message TEXT NOT NULL
+    refused_message TEXT NOT NULL,
+    key_born_millis INTEGER NOT NULL,
+    command_digest BLOB NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX uploads_by_key ON uploads (user_id, idempotency_key);
 CREATE INDEX uploads_open ON uploads (touched_millis) WHERE state = 1;
@@ -151,15 +153,18 @@ CREATE TABLE signing_keys (
     made_millis INTEGER NOT NULL
 ) STRICT;
 
--- Replies given under a caller's key (requests other than uploads, which have sessions).
+-- Replies given under a caller's key (requests other than uploads, which have sessions), each to the command with this
+-- digest. latest_millis: when it was given, or the key was born if that is later.
 CREATE TABLE requests (
     request_id INTEGER PRIMARY KEY,
     user_id INTEGER NOT NULL,
     idempotency_key BLOB NOT NULL,
+    command_digest BLOB NOT NULL,
     reply BLOB NOT NULL,
-    made_millis INTEGER NOT NULL
+    latest_millis INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX requests_by_key ON requests (user_id, idempotency_key);
+CREATE INDEX requests_by_age ON requests (latest_millis, request_id);
 
 -- Ranges of numbers which were given to sessions of a leader's memory, or set aside for them, when that leader ended.
 CREATE TABLE uploads_lost (
@@ -168,28 +173,14 @@ CREATE TABLE uploads_lost (
 ) STRICT;
 ";
 
-/// Creates the tables where there are none, and checks that this build knows those that there are.
+/// Creates the tables in a new database.
 ///
 /// # Errors
-/// SQLite failed, or the tables are of another version.
-pub(crate) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+/// SQLite failed.
+pub(crate) fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
-        "CREATE TABLE IF NOT EXISTS names_schema (only INTEGER PRIMARY KEY, version INTEGER NOT NULL) STRICT",
+        "CREATE TABLE names_schema (only INTEGER PRIMARY KEY, version INTEGER NOT NULL) STRICT",
     )?;
-    let version: i64 =
-        connection.query_row("SELECT coalesce(max(version), 0) FROM names_schema", [], |row| {
-            row.get(0)
-        })?;
-    match version {
-        0 => create(connection),
-        SCHEMA_VERSION => Ok(()),
-        other => Err(unreadable(format!(
-            "the names tables are of version {other}; this build knows only version {SCHEMA_VERSION}"
-        ))),
-    }
-}
-
-fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(TABLES)?;
     connection.execute(
         "INSERT INTO counters (name, value) VALUES ('directory', ?1)",
@@ -200,6 +191,23 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
         [SCHEMA_VERSION],
     )?;
     Ok(())
+}
+
+/// Checks that this build knows the tables.
+///
+/// # Errors
+/// SQLite failed, or the tables are of another version.
+pub(crate) fn check(connection: &Connection) -> rusqlite::Result<()> {
+    let version: i64 =
+        connection.query_row("SELECT version FROM names_schema WHERE only = 1", [], |row| {
+            row.get(0)
+        })?;
+    if version == SCHEMA_VERSION {
+        return Ok(());
+    }
+    Err(unreadable(format!(
+        "the names tables are of version {version}; this build knows only version {SCHEMA_VERSION}"
+    )))
 }
 
 /// State or a command that this build cannot read: the member must stop rather than guess (P12).
@@ -213,15 +221,15 @@ mod tests {
     use common::lifecycle::Session;
 
     #[test]
-    fn tables_are_made_once_and_other_versions_refused() {
+    fn tables_of_other_versions_are_refused() {
         let connection = Connection::open_in_memory().unwrap();
-        migrate(&connection).unwrap();
-        migrate(&connection).unwrap();
+        create(&connection).unwrap();
+        check(&connection).unwrap();
         for other in [SCHEMA_VERSION - 1, SCHEMA_VERSION + 1] {
             connection
                 .execute("UPDATE names_schema SET version = ?1", [other])
                 .unwrap();
-            let error = migrate(&connection).unwrap_err().to_string();
+            let error = check(&connection).unwrap_err().to_string();
             assert!(error.contains(&format!("version {other}")), "{error}");
         }
     }

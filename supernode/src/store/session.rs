@@ -28,6 +28,10 @@ pub(crate) struct Session {
     pub(crate) user: UserId,
     /// Chosen by the client.
     pub(crate) key: IdempotencyKey,
+    /// When, in names time, as the client says.
+    pub(crate) key_born: ClusterTime,
+    /// Of what the client asked for under the key.
+    pub(crate) command_digest: Vec<u8>,
     /// Where the bytes go.
     pub(crate) cluster: ClusterNumber,
     /// The cluster's, when the session was opened.
@@ -58,7 +62,7 @@ pub(crate) struct Session {
 
 const COLUMNS: &str = "upload_id, state, user_id, idempotency_key, cluster, generation, path, charged_to, \
                        reserved_bytes, if_absent, if_version, if_present, metadata, opened_millis, touched_millis, \
-                       ended_millis, recorded, refused_code, refused_message";
+                       ended_millis, recorded, refused_code, refused_message, key_born_millis, command_digest";
 
 impl Session {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -85,6 +89,8 @@ impl Session {
             recorded: flag(row, 16)?,
             refused_code: row.get(17)?,
             refused_message: row.get(18)?,
+            key_born: ClusterTime::from_millis(number(row, 19)?),
+            command_digest: row.get(20)?,
         })
     }
 
@@ -157,7 +163,8 @@ fn insert_row(connection: &Connection, session: &Session) -> rusqlite::Result<()
     connection
         .prepare_cached(&format!(
             "INSERT INTO uploads ({COLUMNS}) VALUES
-             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+             ?21)"
         ))?
         .execute(params![
             sql(session.id.get()),
@@ -179,6 +186,8 @@ fn insert_row(connection: &Connection, session: &Session) -> rusqlite::Result<()
             session.recorded,
             session.refused_code,
             session.refused_message,
+            sql(session.key_born.as_millis()),
+            session.command_digest,
         ])?;
     Ok(())
 }

@@ -91,9 +91,19 @@ impl Cluster {
             return check_chunk_bytes(open, upload, chunk_bytes);
         }
         if leadership.uploads.may_have_row(upload) {
-            let row = self
-                .read_local(move |connection| uploads::find(connection, upload))
+            let (row, forgotten) = self
+                .read_local(move |connection| {
+                    Ok((
+                        uploads::find(connection, upload)?,
+                        uploads::forgotten(connection)?,
+                    ))
+                })
                 .await?;
+            if row.is_none() && upload <= forgotten {
+                let message = format!("upload {upload} ended long ago, or was never begun here");
+                let error = RpcError::new(Kind::Conflict, "E_UPLOAD_ENDED", message);
+                return Err(error.hint("begin the upload anew"));
+            }
             if let Some(row) = row {
                 if !row.state.may_be_written() {
                     let message = format!("upload {upload} has ended: it is {}", row.state);

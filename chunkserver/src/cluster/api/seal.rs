@@ -24,7 +24,7 @@ use crate::cluster::core::seal::{self as core, Claim, Terms, Verdict};
 use crate::cluster::leadership::Leadership;
 use crate::cluster::open_uploads::OpenUpload;
 use crate::cluster::store::seal::Sealed;
-use crate::cluster::store::{Reply, uploads};
+use crate::cluster::store::{Reply, uploads, versions};
 use crate::cluster::unpublished;
 use crate::config::Durability;
 
@@ -53,7 +53,7 @@ pub(super) async fn seal(
     // Before the seal is committed, so that no outcome passes by unheard.
     let decided = cluster.outcomes.wait(upload.version());
     match known {
-        Some(Upload::Sealed) => {}
+        Some(Upload::Sealed) => check_content(&cluster, &request).await?,
         Some(Upload::Abandoned) => return Ok(abandoned()),
         Some(Upload::Open) | None => {
             cluster.check_formed()?;
@@ -70,6 +70,10 @@ pub(super) async fn seal(
                         .await;
                 }
                 Done::Other(Sealed::Now | Sealed::Before) => {}
+                Done::Other(Sealed::Otherwise) => {
+                    leadership.uploads.ended(upload);
+                    return Err(sealed_otherwise(upload));
+                }
                 Done::Other(Sealed::Abandoned) => {
                     leadership.uploads.ended(upload);
                     return Ok(abandoned());
@@ -84,6 +88,23 @@ pub(super) async fn seal(
         }
     }
     outcome::wait(&cluster, decided, upload.version(), None, wait_millis).await
+}
+
+/// Checks that an upload which is sealed has the content that the request would seal it with.
+async fn check_content(cluster: &Cluster, request: &wire::SealRequest) -> Result<(), RpcError> {
+    let upload = UploadId::new(request.upload_id);
+    let row = cluster
+        .read_local(move |connection| versions::find(connection, upload.version()))
+        .await?;
+    match row {
+        Some(row) if !row.is_content(request.size, &request.digest) => Err(sealed_otherwise(upload)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn sealed_otherwise(upload: UploadId) -> RpcError {
+    let message = format!("upload {upload} was sealed before with other content, which stands");
+    RpcError::new(Kind::Conflict, "E_UPLOAD_ENDED", message).hint("ask for its outcome")
 }
 
 /// What came of a seal.

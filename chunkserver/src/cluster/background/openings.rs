@@ -54,7 +54,7 @@ async fn record(
         Reply::Opened(Opened::Open(row)) => {
             leadership.uploads.confirm(upload, row.number);
         }
-        Reply::Opened(Opened::Ended(_)) => leadership.uploads.ended(upload),
+        Reply::Opened(Opened::Ended(_) | Opened::Forgotten) => leadership.uploads.ended(upload),
         // Too many: its seal can still record it.
         _ => {}
     }

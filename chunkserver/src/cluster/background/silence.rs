@@ -95,6 +95,8 @@ async fn forget(cluster: &Cluster, leadership: &Leadership) -> Result<(), RpcErr
     };
     cluster
         .commit(leadership.epoch, C::ForgetUploads(command))
-        .await
-        .map(drop)
+        .await?;
+    let forgotten = cluster.read_local(uploads::forgotten).await?;
+    leadership.uploads.forgotten(forgotten);
+    Ok(())
 }

@@ -9,6 +9,8 @@ use super::schema::{from_sql, to_sql};
 pub enum Counter {
     /// The highest upload number given out: the high-water mark.
     UploadNumber,
+    /// The highest upload id whose row was forgotten: uploads up to it that have no row are never begun again.
+    UploadsForgotten,
     /// The highest disk number given out.
     Disk,
     /// The highest data-plane key id given out.
@@ -35,6 +37,7 @@ impl Counter {
     const fn name(self) -> &'static str {
         match self {
             Counter::UploadNumber => "upload_number",
+            Counter::UploadsForgotten => "uploads_forgotten",
             Counter::Disk => "disk",
             Counter::Key => "key",
             Counter::ReleasesRecorded => "releases_recorded",

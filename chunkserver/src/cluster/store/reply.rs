@@ -54,39 +54,38 @@ impl From<Reply> for wire::Reply {
             Reply::Rows(rows) => Some(Kind::Rows(rows)),
             Reply::Key(key) => Some(Kind::Key(key.map_or(0, KeyId::get))),
             Reply::Numbers { first, last } => Some(Kind::Numbers(wire::NumbersReply { first, last })),
-            Reply::Unknown => None,
         };
         Self { reply }
     }
 }
 
-impl From<wire::Reply> for Reply {
-    fn from(wire: wire::Reply) -> Self {
-        match wire.reply {
-            None => Reply::Unknown,
-            Some(Kind::Done(_)) => Reply::Done,
-            Some(Kind::Opened(opened)) => read_opened(&opened).map_or(Reply::Unknown, Reply::Opened),
-            Some(Kind::Sealed(sealed)) => read_sealed(sealed).map_or(Reply::Unknown, Reply::Sealed),
-            Some(Kind::Contradictions(count)) => Reply::Outcomes(count),
-            Some(Kind::Abandoned(it)) => Reply::Abandoned(
+impl Reply {
+    /// The reply, unless this build does not know it.
+    pub fn read(wire: wire::Reply) -> Option<Self> {
+        Some(match wire.reply? {
+            Kind::Done(_) => Reply::Done,
+            Kind::Opened(opened) => Reply::Opened(read_opened(&opened)?),
+            Kind::Sealed(sealed) => Reply::Sealed(read_sealed(sealed)?),
+            Kind::Contradictions(count) => Reply::Outcomes(count),
+            Kind::Abandoned(it) => Reply::Abandoned(
                 it.uploads
                     .iter()
                     .filter_map(|one| Some((UploadId::new(one.upload_id), upload_state(one.state)?)))
                     .collect(),
             ),
-            Some(Kind::Released(it)) => Reply::Released(Released {
+            Kind::Released(it) => Reply::Released(Released {
                 recorded: it.recorded,
                 unknown: it.unknown,
                 contradictions: it.contradictions,
             }),
-            Some(Kind::Reclaimed(it)) => Reply::Reclaimed(Reclaimed {
+            Kind::Reclaimed(it) => Reply::Reclaimed(Reclaimed {
                 marked: it.marked,
                 doomed: it.doomed,
                 spared: it.spared,
                 dropped: it.dropped,
                 versions_gone: it.versions_gone,
             }),
-            Some(Kind::Nodes(it)) => Reply::Nodes(
+            Kind::Nodes(it) => Reply::Nodes(
                 it.nodes
                     .iter()
                     .map(|one| {
@@ -95,13 +94,13 @@ impl From<wire::Reply> for Reply {
                     })
                     .collect(),
             ),
-            Some(Kind::Rows(rows)) => Reply::Rows(rows),
-            Some(Kind::Numbers(it)) => Reply::Numbers {
+            Kind::Rows(rows) => Reply::Rows(rows),
+            Kind::Numbers(it) => Reply::Numbers {
                 first: it.first,
                 last: it.last,
             },
-            Some(Kind::Key(key)) => Reply::Key((key != 0).then(|| KeyId::new(key))),
-        }
+            Kind::Key(key) => Reply::Key((key != 0).then(|| KeyId::new(key))),
+        })
     }
 }
 
@@ -110,12 +109,8 @@ impl From<Opened> for wire::OpenedReply {
         let (result, row) = match opened {
             Opened::Open(row) => (OpenedResult::Open, row),
             Opened::Ended(row) => (OpenedResult::Ended, row),
-            Opened::TooMany => {
-                return Self {
-                    result: OpenedResult::TooMany.into(),
-                    ..Self::default()
-                };
-            }
+            Opened::TooMany => return without_row(OpenedResult::TooMany),
+            Opened::Forgotten => return without_row(OpenedResult::Forgotten),
         };
         Self {
             result: result.into(),
@@ -128,9 +123,18 @@ impl From<Opened> for wire::OpenedReply {
     }
 }
 
+fn without_row(result: OpenedResult) -> wire::OpenedReply {
+    wire::OpenedReply {
+        result: result.into(),
+        ..wire::OpenedReply::default()
+    }
+}
+
 fn read_opened(wire: &wire::OpenedReply) -> Option<Opened> {
-    if wire.result() == OpenedResult::TooMany {
-        return Some(Opened::TooMany);
+    match wire.result() {
+        OpenedResult::TooMany => return Some(Opened::TooMany),
+        OpenedResult::Forgotten => return Some(Opened::Forgotten),
+        OpenedResult::Open | OpenedResult::Ended | OpenedResult::Unspecified => {}
     }
     let row = UploadRow {
         number: UploadNumber::new(wire.upload_number),
@@ -142,7 +146,7 @@ fn read_opened(wire: &wire::OpenedReply) -> Option<Opened> {
     match wire.result() {
         OpenedResult::Open => Some(Opened::Open(row)),
         OpenedResult::Ended => Some(Opened::Ended(row)),
-        OpenedResult::TooMany | OpenedResult::Unspecified => None,
+        OpenedResult::TooMany | OpenedResult::Forgotten | OpenedResult::Unspecified => None,
     }
 }
 
@@ -158,6 +162,7 @@ impl From<Sealed> for wire::SealedReply {
         let result = match sealed {
             Sealed::Now => SealedResult::Now,
             Sealed::Before => SealedResult::Before,
+            Sealed::Otherwise => SealedResult::Otherwise,
             Sealed::Abandoned => SealedResult::Abandoned,
             Sealed::Unknown => SealedResult::Unknown,
             Sealed::NeedChunks(indices) => {
@@ -177,6 +182,7 @@ fn read_sealed(wire: wire::SealedReply) -> Option<Sealed> {
     match wire.result() {
         SealedResult::Now => Some(Sealed::Now),
         SealedResult::Before => Some(Sealed::Before),
+        SealedResult::Otherwise => Some(Sealed::Otherwise),
         SealedResult::Abandoned => Some(Sealed::Abandoned),
         SealedResult::Unknown => Some(Sealed::Unknown),
         SealedResult::NeedChunks => Some(Sealed::NeedChunks(wire.need)),
@@ -206,7 +212,9 @@ mod tests {
                 ..row
             })),
             Reply::Opened(Opened::TooMany),
+            Reply::Opened(Opened::Forgotten),
             Reply::Sealed(Sealed::Now),
+            Reply::Sealed(Sealed::Otherwise),
             Reply::Sealed(Sealed::NeedChunks(vec![1, 2])),
             Reply::Outcomes(2),
             Reply::Abandoned(vec![(UploadId::new(1), Upload::Sealed)]),
@@ -224,10 +232,9 @@ mod tests {
             Reply::Key(Some(KeyId::new(2))),
             Reply::Key(None),
             Reply::Numbers { first: 3, last: 9 },
-            Reply::Unknown,
         ];
         for reply in all {
-            assert_eq!(Reply::from(wire::Reply::from(reply.clone())), reply);
+            assert_eq!(Reply::read(wire::Reply::from(reply.clone())), Some(reply));
         }
     }
 }

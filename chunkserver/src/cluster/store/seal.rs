@@ -15,15 +15,17 @@ use super::apply::Moment;
 use super::counters::Counter;
 use super::schema::to_sql;
 use super::uploads::UploadRow;
-use super::{manifests, nodes, uploads};
+use super::{manifests, nodes, uploads, versions};
 
 /// The effect of `Seal`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Sealed {
     /// Sealed now.
     Now,
-    /// Sealed before: what was recorded then stands.
+    /// Sealed before with this content: what was recorded then stands.
     Before,
+    /// Sealed before with other content, which stands.
+    Otherwise,
     /// Abandoned before: it will never be sealed.
     Abandoned,
     /// No upload of this id and number is known, and the number is not one that it could be recorded under now.
@@ -59,9 +61,11 @@ fn find(transaction: &Transaction<'_>, command: &wire::Seal) -> rusqlite::Result
         Some(row) => match row.state {
             Upload::Open if row.number == number => Ok(Found::Row(row)),
             Upload::Open => Err(Sealed::Unknown),
-            Upload::Sealed => Err(Sealed::Before),
+            Upload::Sealed if versions::is_content(transaction, command)? => Err(Sealed::Before),
+            Upload::Sealed => Err(Sealed::Otherwise),
             Upload::Abandoned => Err(Sealed::Abandoned),
         },
+        None if UploadId::new(command.upload_id) <= uploads::forgotten(transaction)? => Err(Sealed::Unknown),
         None => match command.chunk_bytes {
             Some(chunk_bytes) if uploads::is_reserved(transaction, number)? => Ok(Found::New(chunk_bytes)),
             Some(_) | None => Err(Sealed::Unknown),

@@ -39,6 +39,8 @@ pub enum Opened {
     Ended(UploadRow),
     /// The limit of open uploads is reached.
     TooMany,
+    /// It has no row and is not above what was forgotten: it may have ended.
+    Forgotten,
 }
 
 const COLUMNS: &str = "number, upload_id, state, chunk_bytes, heard_millis";
@@ -69,11 +71,18 @@ pub fn find_number(connection: &Connection, number: UploadNumber) -> rusqlite::R
         .optional()
 }
 
-/// The highest upload that has a row.
+/// The highest upload that has a row, or had one.
 pub fn highest(connection: &Connection) -> rusqlite::Result<UploadId> {
-    connection
+    let known = connection
         .prepare_cached("SELECT coalesce(max(upload_id), 0) FROM uploads")?
-        .query_row([], upload_id)
+        .query_row([], upload_id)?;
+    Ok(known.max(forgotten(connection)?))
+}
+
+/// Uploads up to this one that have no row may have ended and been forgotten (P4): the names layer counts them up, and
+/// gave out each of them before the latest forgotten one ended.
+pub fn forgotten(connection: &Connection) -> rusqlite::Result<UploadId> {
+    Counter::UploadsForgotten.get(connection).map(UploadId::new)
 }
 
 /// When the upload with this number came to own nothing any more; `None` while it does, or if it is not known.
@@ -132,6 +141,9 @@ pub(super) fn open(
         } else {
             Opened::Ended(row)
         });
+    }
+    if upload <= forgotten(transaction)? {
+        return Ok(Opened::Forgotten);
     }
     if Counter::UploadsOpen.get(transaction)? >= command.open_max {
         return Ok(Opened::TooMany);
@@ -285,6 +297,10 @@ pub(super) fn forget(transaction: &Transaction<'_>, command: &wire::ForgetUpload
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?
         .collect::<rusqlite::Result<_>>()?;
+    if let Some(highest) = due.iter().map(|(_, upload)| from_sql(*upload)).max() {
+        let forgotten = Counter::UploadsForgotten.get(transaction)?;
+        Counter::UploadsForgotten.set(transaction, forgotten.max(highest))?;
+    }
     for (number, upload) in &due {
         transaction
             .prepare_cached("DELETE FROM uploads WHERE number = ?1")?

@@ -3,7 +3,7 @@
 //! Invariant: the cluster never runs ahead of the names log ([`common::lifecycle::Version::heard`]); a contradiction
 //! between the two logs is counted, changes nothing and frees nothing.
 
-use common::ids::{Digest, UploadNumber, VersionId};
+use common::ids::{Digest, UploadId, UploadNumber, VersionId};
 use common::lifecycle::{Heard, Upload, Version, VersionEvent};
 use common::time::{ClusterTime, WallTime};
 use proto::cluster_log::v1 as wire;
@@ -41,6 +41,13 @@ pub struct VersionRow {
     pub refused_message: String,
 }
 
+impl VersionRow {
+    /// Whether it has this size and digest.
+    pub fn is_content(&self, size: u64, digest: &[u8]) -> bool {
+        self.size == size && self.digest.bytes().as_slice() == digest
+    }
+}
+
 const COLUMNS: &str = "version, number, state, size, digest, chunk_bytes, chunk_count, modified_wall_millis, \
      refused_code, refused_message";
 
@@ -65,6 +72,12 @@ pub fn find(connection: &Connection, version: VersionId) -> rusqlite::Result<Opt
         .prepare_cached(&format!("SELECT {COLUMNS} FROM versions WHERE version = ?1"))?
         .query_row([to_sql(version.get())], decode)
         .optional()
+}
+
+/// Whether `seal` has the content that its version was sealed with.
+pub(super) fn is_content(connection: &Connection, seal: &wire::Seal) -> rusqlite::Result<bool> {
+    let row = find(connection, UploadId::new(seal.upload_id).version())?;
+    Ok(row.is_none_or(|row| row.is_content(seal.size, &seal.digest)))
 }
 
 /// Sealed versions above `after` whose outcome is not known, in order.

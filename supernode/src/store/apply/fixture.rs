@@ -30,7 +30,7 @@ impl Bench {
     /// With an administrator `root`, users `ada` and `bob`, and the cluster `alpha`.
     pub(crate) fn new() -> Self {
         let tables = Connection::open_in_memory().unwrap();
-        schema::migrate(&tables).unwrap();
+        schema::create(&tables).unwrap();
         let mut bench = Self {
             tables,
             now: 1_000,
@@ -100,6 +100,16 @@ impl Bench {
         }))
     }
 
+    /// `Forget` as a leader with [`WINDOW_MILLIS`] proposes it now, for `uploads`.
+    pub(crate) fn forgetting(&self, uploads: &[u64], closed_up_to: u64, keys_limit: u32) -> Command {
+        Command::Forget(log::Forget {
+            keys_refused_before_millis: self.now.saturating_sub(WINDOW_MILLIS),
+            upload_ids: uploads.to_vec(),
+            keys_limit,
+            closed_up_to,
+        })
+    }
+
     pub(crate) fn opening(&mut self, user: &str, path: &str) -> log::OpenUpload {
         self.keys += 1;
         log::OpenUpload {
@@ -111,8 +121,8 @@ impl Bench {
             condition: None,
             metadata: Vec::new(),
             cluster_id: ALPHA.to_vec().into(),
-            dedupe_window_millis: WINDOW_MILLIS,
             open_per_user_max: 100,
+            command_digest: path.as_bytes().to_vec().into(),
         }
     }
 

@@ -1,4 +1,5 @@
-//! Forgets sessions and replies which no acceptable key can ask for any more (P4, P8).
+//! Raises what is committed about keys that no longer count, and forgets sessions and replies which only such keys can
+//! ask for (P4, P8).
 //!
 //! Invariant: a row goes only once the cluster's log has recorded the outcome, so that an answer is never made up from
 //! the absence of a row. (Tempting: to answer "refused" for whatever is not known. It fails when the question is a late
@@ -9,7 +10,7 @@ use common::lifecycle::Session as State;
 use common::time::ClusterTime;
 use proto::names_log::v1 as log;
 
-use super::{At, Stop, millis, requests};
+use super::{At, Stop, requests};
 use crate::core::dedupe;
 use crate::store::counter::Counter;
 use crate::store::session::{self, Session};
@@ -18,24 +19,22 @@ use crate::store::session::{self, Session};
 pub(crate) const ROWS_PER_COMMAND_MAX: u32 = 1000;
 
 pub(super) fn apply(at: At<'_>, command: &log::Forget) -> Result<log::Worked, Stop> {
-    let window = millis(command.window_millis);
+    let wanted = command.keys_refused_before_millis.min(at.now.as_millis());
+    Counter::KeysRefusedBefore.raise(at.tables, wanted)?;
+    let refused_before = requests::keys_refused_before(at.tables)?;
     Counter::UploadsClosed.raise(at.tables, command.closed_up_to)?;
     let closed = Counter::UploadsClosed.last(at.tables)?;
     let mut count = 0;
     for id in command.upload_ids.iter().take(ROWS_PER_COMMAND_MAX as usize) {
         let found = session::by_id(at.tables, UploadId::new(*id))?;
         // What is not closed would be taken for lost.
-        if *id <= closed && found.is_some_and(|session| may_go(&session, at.now, window)) {
+        if *id <= closed && found.is_some_and(|session| may_go(&session, refused_before)) {
             session::remove(at.tables, UploadId::new(*id))?;
             count += 1;
         }
     }
-    let kept_since = at
-        .now
-        .as_millis()
-        .saturating_sub(millis_of(dedupe::keep_for(window)));
     let limit = command.keys_limit.min(ROWS_PER_COMMAND_MAX);
-    let replies = requests::forget(at.tables, ClusterTime::from_millis(kept_since), limit)?;
+    let replies = requests::forget(at.tables, refused_before, limit)?;
     Ok(log::Worked {
         count: count + replies as u64,
         more: limit > 0 && replies as u64 >= u64::from(limit),
@@ -43,12 +42,8 @@ pub(super) fn apply(at: At<'_>, command: &log::Forget) -> Result<log::Worked, St
     })
 }
 
-/// Whether nothing can need the row of `session` any more.
-pub(crate) fn may_go(session: &Session, now: ClusterTime, window: std::time::Duration) -> bool {
+/// Whether nothing can need the row of `session` once keys born before `refused_before` are refused.
+pub(crate) fn may_go(session: &Session, refused_before: ClusterTime) -> bool {
     let answered = session.state != State::Open && session.recorded;
-    answered && now > session.ended + dedupe::keep_for(window)
-}
-
-fn millis_of(span: std::time::Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+    answered && dedupe::may_forget(session.key_born, session.ended, refused_before)
 }

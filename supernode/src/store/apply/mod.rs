@@ -51,7 +51,7 @@ mod set_user_enabled;
 
 pub(crate) use forget::may_go as may_be_forgotten;
 pub(crate) use open_upload::foresee as foresee_upload;
-pub(crate) use requests::replies_older_than;
+pub(crate) use requests::{keys_refused_before, replies_before};
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -95,7 +95,7 @@ pub(crate) struct At<'a> {
 pub(crate) fn apply(at: At<'_>, command: log::Command) -> rusqlite::Result<log::Reply> {
     let Some(body) = command.body else {
         return Err(unreadable(
-            "a command of a newer build is in the names log".to_owned(),
+            "a command of a newer build is in the names log: upgrade this member".to_owned(),
         ));
     };
     let outcome = match command.dedupe {

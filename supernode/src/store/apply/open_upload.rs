@@ -1,7 +1,8 @@
 //! Begins an upload session, or finds the one that the key began.
 //!
-//! Invariant (P4): a key leads to one session. A key of which nothing is known is taken only within the dedupe window;
-//! a session that is found is given back however old its key is, because giving it back applies nothing.
+//! Invariant (P4): a key leads to one session. A key of which nothing is known is taken only while it counts
+//! ([`dedupe`]); a session that is found is given back to the same command however old its key is, because giving it
+//! back applies nothing.
 
 use common::error::Kind;
 use common::ids::{ClusterId, Generation, IdempotencyKey, UploadId, UserId, VersionId};
@@ -10,7 +11,7 @@ use common::time::ClusterTime;
 use prost::Message;
 use proto::names_log::v1 as log;
 
-use super::{At, Stop, cluster_id, key, millis, path};
+use super::{At, Stop, cluster_id, key, path, requests};
 use crate::core::dedupe;
 use crate::core::publication::{Case, Condition, judge};
 use crate::core::quota::VERSION_BYTES_MAX;
@@ -25,7 +26,7 @@ pub(super) fn apply(at: At<'_>, command: log::OpenUpload) -> Result<log::UploadS
     let caller = user::caller(at.tables, command.caller)?;
     let key = key(&command.idempotency_key)?;
     if let Some(found) = session::by_key(at.tables, caller.id, key)? {
-        return again(at, &found, &command.path);
+        return again(at, &found, &command);
     }
     admit_key(at, &command)?;
     let owner = judge_opening(at, &caller, &command)?;
@@ -62,6 +63,8 @@ pub(super) fn new_session(
         state: State::Open,
         user,
         key,
+        key_born: ClusterTime::from_millis(upload.key_born_millis),
+        command_digest: upload.command_digest.to_vec(),
         cluster: cluster.0,
         generation: cluster.1,
         path: upload.path.clone(),
@@ -99,9 +102,13 @@ pub(crate) fn foresee(at: At<'_>, command: &log::OpenUpload) -> Result<Option<Ro
     Ok(Some(size_max(&owner, 0)))
 }
 
-pub(super) fn admit_key(at: At<'_>, command: &log::OpenUpload) -> Result<(), Refusal> {
+pub(super) fn admit_key(at: At<'_>, command: &log::OpenUpload) -> Result<(), Stop> {
     let born = ClusterTime::from_millis(command.key_born_millis);
-    dedupe::admit(born, at.now, millis(command.dedupe_window_millis))
+    Ok(dedupe::admit(
+        born,
+        at.now,
+        requests::keys_refused_before(at.tables)?,
+    )?)
 }
 
 /// Everything that can be said against the upload before a byte is sent; its bucket's owner.
@@ -163,8 +170,8 @@ fn chosen(at: At<'_>, command: &log::OpenUpload) -> Result<Cluster, Stop> {
     })
 }
 
-fn again(at: At<'_>, found: &Session, path: &str) -> Result<log::UploadState, Stop> {
-    if found.path != path {
+fn again(at: At<'_>, found: &Session, command: &log::OpenUpload) -> Result<log::UploadState, Stop> {
+    if found.path != command.path || found.command_digest != command.command_digest.as_ref() {
         return Err(Refusal::key_reused().into());
     }
     session::touch(at.tables, found.id, at.now)?;

@@ -46,8 +46,13 @@ pub(super) fn find(at: At<'_>, id: UploadId, opening: Option<&log::Opening>) -> 
     };
     let user = UserId::new(upload.caller.unwrap_or_default().user_id);
     let key = key(&upload.idempotency_key)?;
-    // Outside its window the key may have led to a session that is forgotten.
-    if open_upload::admit_key(at, upload).is_err() || session::by_key(at.tables, user, key)?.is_some() {
+    // What a key that no longer counts has led to may be forgotten.
+    match open_upload::admit_key(at, upload) {
+        Ok(()) => {}
+        Err(Stop::Refused(_)) => return Ok(Found::KeyTaken),
+        Err(stop) => return Err(stop),
+    }
+    if session::by_key(at.tables, user, key)?.is_some() {
         return Ok(Found::KeyTaken);
     }
     let Some(number) = cluster::number_of(at.tables, cluster_id(&upload.cluster_id)?)? else {

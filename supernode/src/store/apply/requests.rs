@@ -1,15 +1,18 @@
-//! Requests that are no uploads, applied once per key (P4): the first reply is kept and given again.
+//! Requests that are no uploads, applied once per key (P4): the first reply is kept, and given again to the same command.
 
 use common::time::ClusterTime;
 use prost::Message;
 use proto::names_log::v1 as log;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{At, Reply, Stop, key, millis, reply};
+use super::{At, Reply, Stop, key, reply};
 use crate::core::dedupe;
+use crate::core::refusal::Refusal;
+use crate::store::counter::Counter;
 use crate::store::number::sql;
+use crate::store::schema::unreadable;
 
-/// Runs `work` unless it ran before under the same key. A key outside its window is refused, never applied.
+/// Runs `work` unless it ran before under the same key. A key that no longer counts is refused, never applied.
 pub(super) fn apply_once(
     at: At<'_>,
     asked: &log::Dedupe,
@@ -20,52 +23,74 @@ pub(super) fn apply_once(
         Err(refusal) => return reply(Err(refusal.into())),
     };
     if let Some(kept) = find(at.tables, asked.user_id, key.bytes())? {
-        return Ok(log::Reply::decode(kept.as_slice()).unwrap_or_default());
+        if kept.command_digest != asked.command_digest.as_ref() {
+            return reply(Err(Refusal::key_reused().into()));
+        }
+        return log::Reply::decode(kept.reply.as_slice()).map_err(|error| unreadable(error.to_string()));
     }
     let born = ClusterTime::from_millis(asked.key_born_millis);
-    if let Err(refusal) = dedupe::admit(born, at.now, millis(asked.window_millis)) {
+    if let Err(refusal) = dedupe::admit(born, at.now, keys_refused_before(at.tables)?) {
         return reply(Err(refusal.into()));
     }
     let given = reply(work())?;
     at.tables
         .prepare_cached(
-            "INSERT INTO requests (user_id, idempotency_key, reply, made_millis) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO requests (user_id, idempotency_key, command_digest, reply, latest_millis)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(params![
             sql(asked.user_id),
             key.bytes(),
+            asked.command_digest.as_ref(),
             given.encode_to_vec(),
-            sql(at.now.as_millis())
+            sql(born.max(at.now).as_millis())
         ])?;
     Ok(given)
 }
 
-fn find(tables: &Connection, user: u64, key: &[u8]) -> rusqlite::Result<Option<Vec<u8>>> {
+/// Keys born before this are refused.
+pub(crate) fn keys_refused_before(tables: &Connection) -> rusqlite::Result<ClusterTime> {
+    Counter::KeysRefusedBefore
+        .last(tables)
+        .map(ClusterTime::from_millis)
+}
+
+struct Kept {
+    command_digest: Vec<u8>,
+    reply: Vec<u8>,
+}
+
+fn find(tables: &Connection, user: u64, key: &[u8]) -> rusqlite::Result<Option<Kept>> {
     tables
-        .prepare_cached("SELECT reply FROM requests WHERE user_id = ?1 AND idempotency_key = ?2")?
-        .query_row(params![sql(user), key], |row| row.get(0))
+        .prepare_cached(
+            "SELECT command_digest, reply FROM requests WHERE user_id = ?1 AND idempotency_key = ?2",
+        )?
+        .query_row(params![sql(user), key], |row| {
+            Ok(Kept {
+                command_digest: row.get(0)?,
+                reply: row.get(1)?,
+            })
+        })
         .optional()
 }
 
-/// Forgets replies given before `before`, at most `limit`; how many there were.
-pub(super) fn forget(tables: &Connection, before: ClusterTime, limit: u32) -> rusqlite::Result<usize> {
+/// Forgets replies that only keys born before `refused_before` can ask for, at most `limit`; how many there were.
+pub(super) fn forget(
+    tables: &Connection,
+    refused_before: ClusterTime,
+    limit: u32,
+) -> rusqlite::Result<usize> {
     tables
         .prepare_cached(
             "DELETE FROM requests WHERE request_id IN
-             (SELECT request_id FROM requests ORDER BY request_id LIMIT ?2) AND made_millis < ?1",
+             (SELECT request_id FROM requests WHERE latest_millis < ?1 ORDER BY latest_millis, request_id LIMIT ?2)",
         )?
-        .execute(params![sql(before.as_millis()), limit])
+        .execute(params![sql(refused_before.as_millis()), limit])
 }
 
-/// Whether the oldest reply may be forgotten at `now`.
-pub(crate) fn replies_older_than(
-    tables: &Connection,
-    now: ClusterTime,
-    window: std::time::Duration,
-) -> rusqlite::Result<bool> {
-    let oldest = tables
-        .prepare_cached("SELECT made_millis FROM requests ORDER BY request_id LIMIT 1")?
-        .query_row([], |row| crate::store::number::number(row, 0))
-        .optional()?;
-    Ok(oldest.is_some_and(|made| now > ClusterTime::from_millis(made) + dedupe::keep_for(window)))
+/// Whether a reply could be forgotten if keys born before `refused_before` were refused.
+pub(crate) fn replies_before(tables: &Connection, refused_before: ClusterTime) -> rusqlite::Result<bool> {
+    tables
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM requests WHERE latest_millis < ?1)")?
+        .query_row([sql(refused_before.as_millis())], |row| row.get(0))
 }

@@ -4,7 +4,6 @@ use common::ids::UploadId;
 use common::lifecycle::Session as State;
 use common::time::ClusterTime;
 use rusqlite::{Connection, params};
-use std::time::Duration;
 
 use super::entry::{Entry, file_of_version};
 use crate::core::permission::{Ask, Caller, check};
@@ -43,11 +42,11 @@ pub(crate) fn get(connection: &Connection, caller: Caller, id: UploadId) -> Resu
     Ok(Upload { session, entry })
 }
 
-/// Sessions that nobody can need any more, oldest first: at most `limit` out of the first `rows_max`.
+/// Sessions that nobody could need if keys born before `refused_before` were refused, oldest first: at most `limit` out
+/// of the first `rows_max`.
 pub(crate) fn forgettable(
     connection: &Connection,
-    now: ClusterTime,
-    window: Duration,
+    refused_before: ClusterTime,
     limit: usize,
     rows_max: u32,
 ) -> rusqlite::Result<Vec<UploadId>> {
@@ -61,11 +60,11 @@ pub(crate) fn forgettable(
         let Some(session) = session::by_id(connection, UploadId::new(id))? else {
             continue;
         };
-        if now <= session.opened + window || found.len() >= limit {
+        if session.opened >= refused_before || found.len() >= limit {
             // Numbers grow with time: what follows was opened later still.
             break;
         }
-        if crate::store::apply::may_be_forgotten(&session, now, window) {
+        if crate::store::apply::may_be_forgotten(&session, refused_before) {
             found.push(session.id);
         }
     }

@@ -90,8 +90,14 @@ fn a_seal_repeats_and_knows_its_own_upload() {
     let command = seal(1, number, vec![chunk(1, &[1, 2]), chunk(2, &[2, 1])]);
     assert_eq!(log.apply(command.clone()), Reply::Sealed(Sealed::Now));
     assert_eq!(log.apply(command), Reply::Sealed(Sealed::Before));
-    let renumbered = seal(1, UploadNumber::new(99), Vec::new());
+    let renumbered = seal(
+        1,
+        UploadNumber::new(99),
+        vec![chunk(1, &[1, 2]), chunk(2, &[2, 1])],
+    );
     assert_eq!(log.apply(renumbered), Reply::Sealed(Sealed::Before));
+    let otherwise = seal(1, number, vec![chunk(1, &[1, 2])]);
+    assert_eq!(log.apply(otherwise), Reply::Sealed(Sealed::Otherwise));
     log.open(2);
     let foreign = seal(2, UploadNumber::new(99), Vec::new());
     assert_eq!(log.apply(foreign), Reply::Sealed(Sealed::Unknown));
@@ -469,15 +475,53 @@ fn the_past_is_forgotten_once_the_names_layer_knows() {
         outcomes: Vec::new(),
         acknowledged: vec![2],
     }));
+    log.sealed(4, &[7]);
     assert_eq!(log.apply(forget), Reply::Rows(2));
     assert_eq!(log.version_state(2), None);
-    assert_eq!(log.counter(Counter::UploadNumber), 2);
+    assert_eq!(log.counter(Counter::UploadNumber), 3);
 }
 
 #[test]
-fn an_unknown_command_changes_nothing() {
+fn a_forgotten_upload_is_never_begun_again() {
+    let mut log = Log::with_nodes(2);
+    log.apply(C::ReserveNumbers(wire::ReserveNumbers { count: 10 }));
+    let late_seal = |upload, number| {
+        C::Seal(wire::Seal {
+            chunk_bytes: Some(8192),
+            ..match seal(upload, UploadNumber::new(number), vec![chunk(upload, &[1, 2])]) {
+                C::Seal(seal) => seal,
+                other => panic!("{other:?}"),
+            }
+        })
+    };
+    assert_eq!(log.apply(late_seal(5, 1)), Reply::Sealed(Sealed::Now));
+    log.outcome(5, false);
+    assert_eq!(log.mark(5, 10).marked, 1);
+    log.apply(abandon(&[6], None));
+    log.apply(C::AbandonsReported(wire::AbandonsReported {
+        upload_ids: vec![6],
+    }));
+    log.now += 1_000;
+    let open_before = log.open(3);
+    // Whatever leader proposes it, with whatever memory.
+    log.apply(C::ForgetUploads(wire::ForgetUploads {
+        ended_before_millis: log.now,
+        uploads_max: 10,
+    }));
+    assert_eq!(uploads::find(&log.connection, UploadId::new(6)).unwrap(), None);
+    assert_eq!(log.apply(open(6, 100)), Reply::Opened(Opened::Forgotten));
+    assert_eq!(log.apply(late_seal(6, 2)), Reply::Sealed(Sealed::Unknown));
+    assert_eq!(log.apply(open(4, 100)), Reply::Opened(Opened::Forgotten));
+    assert_eq!(uploads::highest(&log.connection).unwrap(), UploadId::new(6));
+    // What has a row, and what is younger, goes on.
+    assert_eq!(log.open(3), open_before);
+    assert_eq!(log.apply(late_seal(7, 3)), Reply::Sealed(Sealed::Now));
+}
+
+#[test]
+fn an_unknown_command_ends_the_member() {
     let mut log = Log::new();
     let transaction = log.connection.transaction().unwrap();
     let reply = apply(&transaction, Moment::default(), &wire::Command { command: None });
-    assert_eq!(reply, Ok(Reply::Unknown));
+    assert!(reply.unwrap_err().to_string().contains("upgrade this member"));
 }

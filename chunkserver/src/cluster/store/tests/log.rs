@@ -21,8 +21,8 @@ impl Log {
     pub(super) fn new() -> Self {
         let mut connection = Connection::open_in_memory().unwrap();
         let transaction = connection.transaction().unwrap();
-        schema::migrate(&transaction).unwrap();
-        schema::migrate(&transaction).unwrap();
+        schema::create(&transaction).unwrap();
+        schema::check(&transaction).unwrap();
         transaction.commit().unwrap();
         Self {
             connection,

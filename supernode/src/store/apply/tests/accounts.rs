@@ -4,8 +4,9 @@ use proto::names_log::v1 as log;
 use proto::names_log::v1::command::Body as Command;
 use proto::names_log::v1::reply::Body as Reply;
 
-use crate::store::apply::fixture::{Bench, id_of, user_command};
-use crate::store::{bucket, key, user};
+use crate::core::fingerprint;
+use crate::store::apply::fixture::{Bench, WINDOW_MILLIS, id_of, user_command};
+use crate::store::{bucket, key, session, user};
 
 fn enable(bench: &Bench, caller: &str, user: &str, enabled: bool) -> Command {
     Command::SetUserEnabled(log::SetUserEnabled {
@@ -89,44 +90,84 @@ fn a_disabled_user_can_do_nothing_and_someone_must_administer() {
     assert_eq!(bench.make_directory("ada", "/ada/d"), "ok");
 }
 
-#[test]
-fn a_request_with_a_key_is_applied_once() {
-    let mut bench = Bench::new();
-    bench.put("ada", "/ada/x");
-    let command = |bench: &Bench, born| log::Command {
+/// A deletion of `path` under one key, born at `born`.
+fn keyed_delete(bench: &Bench, path: &str, born: u64) -> log::Command {
+    let body = Command::Delete(log::Delete {
+        caller: Some(bench.caller("ada")),
+        path: path.to_owned(),
+        trash_keep_millis: 1,
+        ..log::Delete::default()
+    });
+    log::Command {
         dedupe: Some(log::Dedupe {
             user_id: bench.caller("ada").user_id,
             key: vec![5; 16].into(),
             key_born_millis: born,
-            window_millis: 1_000,
+            command_digest: fingerprint::of_request(&body),
         }),
-        body: Some(Command::Delete(log::Delete {
-            caller: Some(bench.caller("ada")),
-            path: "/ada/x".to_owned(),
-            recursive: false,
-            if_version: None,
-            trash_keep_millis: 1,
-        })),
-    };
-    let asked = command(&bench, bench.now);
+        body: Some(body),
+    }
+}
+
+#[test]
+fn a_request_with_a_key_is_applied_once() {
+    let mut bench = Bench::new();
+    bench.put("ada", "/ada/x");
+    bench.put("ada", "/ada/y");
+    let asked = keyed_delete(&bench, "/ada/x", bench.now);
     let first = bench.apply(asked.clone());
     assert!(first.refusal.is_none());
     // Somebody writes the path anew; the late duplicate must not delete that.
     bench.put("ada", "/ada/x");
     assert_eq!(bench.apply(asked.clone()), first);
-    assert_eq!(bench.count("files"), 1);
+    assert_eq!(bench.count("files"), 2);
+    // Another command under the key gets no answer that was not its own.
+    let other = keyed_delete(&bench, "/ada/y", bench.now);
+    assert_eq!(bench.apply(other).refusal.unwrap().code, "E_KEY_REUSED");
+    assert_eq!(bench.count("files"), 2);
     // Once forgotten, its key is refused, not applied.
-    bench.now += 1_000 + 60_001;
-    let forget = Command::Forget(log::Forget {
-        window_millis: 1_000,
-        upload_ids: Vec::new(),
-        keys_limit: 10,
-        closed_up_to: 0,
-    });
+    bench.now += WINDOW_MILLIS + 60_001;
+    let forget = bench.forgetting(&[], 0, 10);
     bench.run(forget).unwrap();
     assert_eq!(bench.count("requests"), 0);
     assert_eq!(bench.apply(asked).refusal.unwrap().code, "E_KEY_EXPIRED");
+    assert_eq!(bench.count("files"), 2);
+}
+
+#[test]
+fn leaders_with_different_windows_apply_a_key_once() {
+    let mut bench = Bench::new();
+    bench.put("ada", "/ada/x");
+    bench.now = 500_000;
+    let asked = keyed_delete(&bench, "/ada/x", bench.now);
+    assert!(bench.apply(asked.clone()).refusal.is_none());
+    bench.put("ada", "/ada/x");
+    let opening = bench.opening("ada", "/ada/z");
+    let upload = bench.open_with(opening.clone()).unwrap();
+    bench.abort("ada", upload).unwrap();
+    session::set_recorded(&bench.tables, upload).unwrap();
+    // A leader whose window is short forgets it.
+    bench.now += 2_000;
+    let forget = |refused_before: u64| {
+        Command::Forget(log::Forget {
+            keys_refused_before_millis: refused_before,
+            upload_ids: vec![upload.get()],
+            keys_limit: 10,
+            closed_up_to: upload.get(),
+        })
+    };
+    bench.run(forget(bench.now - 1_000)).unwrap();
+    assert_eq!((bench.count("requests"), bench.count("uploads")), (0, 0));
+    // The next one, whose window is long, goes by what is committed, and cannot lower it.
+    bench.run(forget(bench.now - WINDOW_MILLIS)).unwrap();
+    assert_eq!(bench.apply(asked).refusal.unwrap().code, "E_KEY_EXPIRED");
+    assert_eq!(bench.code(Command::OpenUpload(opening)), "E_KEY_EXPIRED");
     assert_eq!(bench.count("files"), 1);
+    // No leader can refuse keys that are not born yet.
+    bench.run(forget(u64::MAX)).unwrap();
+    bench.now += 1;
+    let fresh = keyed_delete(&bench, "/ada/x", bench.now);
+    assert!(bench.apply(fresh).refusal.is_none());
 }
 
 #[test]

@@ -23,13 +23,8 @@ fn record(opening: &log::Opening) -> Command {
     })
 }
 
-fn forget(opening: &log::Opening, closed_up_to: u64) -> Command {
-    Command::Forget(log::Forget {
-        window_millis: WINDOW_MILLIS,
-        upload_ids: vec![opening.upload_id],
-        keys_limit: 0,
-        closed_up_to,
-    })
+fn forget(bench: &Bench, opening: &log::Opening, closed_up_to: u64) -> Command {
+    bench.forgetting(&[opening.upload_id], closed_up_to, 0)
 }
 
 /// A leadership ends, and another begins.
@@ -182,13 +177,15 @@ fn only_what_is_closed_is_forgotten() {
     recorded.outcomes_recorded = vec![opening.upload_id];
     bench.run(Command::Publish(recorded)).unwrap();
     bench.now += WINDOW_MILLIS + 60_001;
-    bench.run(forget(&opening, opening.upload_id - 1)).unwrap();
+    let command = forget(&bench, &opening, opening.upload_id - 1);
+    bench.run(command).unwrap();
     assert_eq!(
         bench.count("uploads"),
         1,
         "or the next leader would take it for lost"
     );
-    bench.run(forget(&opening, opening.upload_id)).unwrap();
+    let command = forget(&bench, &opening, opening.upload_id);
+    bench.run(command).unwrap();
     assert_eq!(bench.count("uploads"), 0);
     change_of_leader(&mut bench);
     assert!(!is_lost(&bench, &opening));

@@ -24,13 +24,8 @@ fn recorded(bench: &Bench, id: UploadId) -> Command {
     Command::Publish(command)
 }
 
-fn forget(id: UploadId) -> Command {
-    Command::Forget(log::Forget {
-        window_millis: WINDOW_MILLIS,
-        upload_ids: vec![id.get()],
-        keys_limit: 0,
-        closed_up_to: id.get(),
-    })
+fn forget(bench: &Bench, id: UploadId) -> Command {
+    bench.forgetting(&[id.get()], id.get(), 0)
 }
 
 #[test]
@@ -44,6 +39,9 @@ fn the_same_key_finds_the_same_session() {
     let mut other_path = opening.clone();
     other_path.path = "/ada/y".to_owned();
     assert_eq!(bench.code(Command::OpenUpload(other_path)), "E_KEY_REUSED");
+    let mut other_command = opening.clone();
+    other_command.command_digest = vec![1; 32].into();
+    assert_eq!(bench.code(Command::OpenUpload(other_command)), "E_KEY_REUSED");
     // Another user's key is another key.
     let mut by_bob = opening;
     by_bob.caller = Some(bench.caller("bob"));
@@ -56,6 +54,8 @@ fn the_same_key_finds_the_same_session() {
 fn keys_outside_the_window_begin_nothing() {
     let mut bench = Bench::new();
     bench.now = 500_000;
+    let refuse = bench.forgetting(&[], 0, 0);
+    bench.run(refuse).unwrap();
     let mut old = bench.opening("ada", "/ada/x");
     old.key_born_millis = bench.now - WINDOW_MILLIS - 1;
     assert_eq!(bench.code(Command::OpenUpload(old)), "E_KEY_EXPIRED");
@@ -293,18 +293,23 @@ fn outcomes_are_kept_until_recorded_and_past_the_window() {
     let mut bench = Bench::new();
     let id = bench.open("ada", "/ada/x");
     bench.publish(id, 100);
-    let later = bench.now + WINDOW_MILLIS + 60_001;
+    let begun = bench.now;
     let known = |bench: &Bench| session::by_id(&bench.tables, id).unwrap().is_some();
-    bench.now = later;
-    bench.run(forget(id)).unwrap();
-    assert!(known(&bench), "not recorded yet");
+    let run_forget = |bench: &mut Bench, now: u64| {
+        bench.now = now;
+        let command = forget(bench, id);
+        bench.run(command).unwrap();
+    };
+    run_forget(&mut bench, begun + WINDOW_MILLIS);
+    assert!(
+        known(&bench),
+        "its key may still be used, and nobody has recorded the outcome"
+    );
     let command = recorded(&bench, id);
     bench.run(command).unwrap();
-    bench.now = later - 1;
-    bench.run(forget(id)).unwrap();
+    run_forget(&mut bench, begun + WINDOW_MILLIS);
     assert!(known(&bench), "its key may still be used");
-    bench.now = later;
-    bench.run(forget(id)).unwrap();
+    run_forget(&mut bench, begun + WINDOW_MILLIS + 1);
     assert!(!known(&bench));
     assert_eq!(
         bench.publish(id, 100),
@@ -312,6 +317,15 @@ fn outcomes_are_kept_until_recorded_and_past_the_window() {
         "the version is there: that was the outcome"
     );
     bench.check_accounts();
+    let silent = bench.open("ada", "/ada/y");
+    bench.publish(silent, 100);
+    bench.now += 2 * WINDOW_MILLIS;
+    let command = forget(&bench, silent);
+    bench.run(command).unwrap();
+    assert!(
+        session::by_id(&bench.tables, silent).unwrap().is_some(),
+        "not recorded yet"
+    );
 }
 
 #[test]
