@@ -114,7 +114,10 @@ impl OpenSessions {
         }
         let mut numbers = self.numbers.lock().await;
         if numbers.begun != Some(ours) {
-            lead(context, ours, Command::CloseUploads(log::CloseUploads {})).await?;
+            let close = Command::CloseUploads(log::CloseUploads {});
+            while let Reply::Worked(log::Worked { more: true, .. }) =
+                lead(context, ours, close.clone()).await?
+            {}
             *numbers = Numbers {
                 begun: Some(ours),
                 ..Numbers::default()

@@ -15,6 +15,7 @@ mod files;
 mod installation;
 mod ports;
 mod process;
+mod statements;
 mod wait;
 
 pub use binary::dbfs_binary;
@@ -22,4 +23,5 @@ pub use files::{digest_of, write_generated};
 pub use installation::{Installation, Ran, Shape};
 pub use ports::own_ports;
 pub use process::{Process, Role, peak_memory_of, signal};
+pub use statements::{Statement, statements, unbounded};
 pub use wait::{until, within};

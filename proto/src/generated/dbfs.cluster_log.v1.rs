@@ -235,13 +235,15 @@ pub struct RotateKeys {
     #[prost(uint32, tag = "2")]
     pub kept_max: u32,
 }
-/// Forgets uploads that ended before this time and own nothing any more.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+/// Forgets uploads that ended before this time and own nothing any more. None of them is ever begun again, nor any that
+/// has a lower id and no row.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ForgetUploads {
     #[prost(uint64, tag = "1")]
     pub ended_before_millis: u64,
-    #[prost(uint32, tag = "2")]
-    pub uploads_max: u32,
+    /// Candidates; looked at again when applied.
+    #[prost(uint64, repeated, tag = "3")]
+    pub upload_ids: ::prost::alloc::vec::Vec<u64>,
 }
 /// Stops or allows all reclaim.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -333,6 +335,7 @@ pub mod opened_reply {
         Open = 1,
         Ended = 2,
         TooMany = 3,
+        Forgotten = 4,
     }
     impl Result {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -345,6 +348,7 @@ pub mod opened_reply {
                 Self::Open => "RESULT_OPEN",
                 Self::Ended => "RESULT_ENDED",
                 Self::TooMany => "RESULT_TOO_MANY",
+                Self::Forgotten => "RESULT_FORGOTTEN",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -354,6 +358,7 @@ pub mod opened_reply {
                 "RESULT_OPEN" => Some(Self::Open),
                 "RESULT_ENDED" => Some(Self::Ended),
                 "RESULT_TOO_MANY" => Some(Self::TooMany),
+                "RESULT_FORGOTTEN" => Some(Self::Forgotten),
                 _ => None,
             }
         }
@@ -388,6 +393,7 @@ pub mod sealed_reply {
         Unknown = 4,
         NeedChunks = 5,
         Malformed = 6,
+        Otherwise = 7,
     }
     impl Result {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -403,6 +409,7 @@ pub mod sealed_reply {
                 Self::Unknown => "RESULT_UNKNOWN",
                 Self::NeedChunks => "RESULT_NEED_CHUNKS",
                 Self::Malformed => "RESULT_MALFORMED",
+                Self::Otherwise => "RESULT_OTHERWISE",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -415,6 +422,7 @@ pub mod sealed_reply {
                 "RESULT_UNKNOWN" => Some(Self::Unknown),
                 "RESULT_NEED_CHUNKS" => Some(Self::NeedChunks),
                 "RESULT_MALFORMED" => Some(Self::Malformed),
+                "RESULT_OTHERWISE" => Some(Self::Otherwise),
                 _ => None,
             }
         }

@@ -218,6 +218,9 @@ pub struct Member {
     pub voter: bool,
     #[prost(bool, tag = "8")]
     pub active: bool,
+    /// The highest feature level that its build knows; only in what a process says about itself.
+    #[prost(uint32, tag = "9")]
+    pub level: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinRequest {

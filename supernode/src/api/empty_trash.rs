@@ -1,17 +1,22 @@
 //! Ends the time of everything in the trash at or below a path.
 
+use common::path::RemotePath;
 use proto::error::RpcError;
 use proto::names_log::v1 as log;
 use proto::names_log::v1::command::Body as Command;
 use proto::names_log::v1::reply::Body as Reply;
 use proto::trash::v1 as wire;
+use rusqlite::Connection;
 
 use super::serve::Call;
 use super::session::Session;
 use super::show;
 use crate::context::unexpected;
+use crate::core::permission::Caller;
+use crate::store::apply::Stop;
+use crate::store::{bucket, trash};
 
-/// Items that one command touches.
+/// Items that are looked at for one command.
 const ITEMS_PER_STEP: u32 = 500;
 
 pub(super) async fn handle(call: Call, request: wire::EmptyRequest) -> Result<wire::EmptyReply, RpcError> {
@@ -20,19 +25,47 @@ pub(super) async fn handle(call: Call, request: wire::EmptyRequest) -> Result<wi
     context.leading()?;
     let path = show::path(&request.path)?;
     let mut items = 0_u64;
-    loop {
+    // What comes into the trash from here on has higher numbers, and is not meant.
+    let mut next = Some(u64::MAX);
+    while let Some(before) = next {
+        let asked = path.clone();
+        let found: Found = context
+            .read(move |tables| look(tables, session.user(tables)?.caller(), &asked, before))
+            .await?;
+        next = found.next;
+        if found.ids.is_empty() {
+            continue;
+        }
         let command = log::EmptyTrash {
             caller: Some(session.claim()),
             path: path.as_str().to_owned(),
-            limit: ITEMS_PER_STEP,
+            trash_ids: found.ids,
         };
         let Reply::Worked(worked) = context.propose(Command::EmptyTrash(command), None).await? else {
             return Err(unexpected());
         };
         items = items.saturating_add(worked.count);
         context.trash_due.notify_one();
-        if !worked.more {
-            return Ok(wire::EmptyReply { items });
-        }
     }
+    Ok(wire::EmptyReply { items })
+}
+
+/// Items that were at or below the path, and where to look on.
+struct Found {
+    ids: Vec<u64>,
+    next: Option<u64>,
+}
+
+fn look(tables: &Connection, caller: Caller, path: &RemotePath, before: u64) -> Result<Found, Stop> {
+    let bucket = bucket::of_path(tables, caller, path)?;
+    let items = trash::items(tables, bucket.id, before, ITEMS_PER_STEP)?;
+    let full = items.len() >= ITEMS_PER_STEP as usize;
+    Ok(Found {
+        next: items.last().map(|item| item.id).filter(|_| full),
+        ids: items
+            .iter()
+            .filter(|item| item.was_within(path))
+            .map(|item| item.id)
+            .collect(),
+    })
 }

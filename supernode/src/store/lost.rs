@@ -23,10 +23,13 @@ pub(crate) fn add(connection: &Connection, first: u64, last: u64) -> rusqlite::R
     Ok(())
 }
 
-/// Records as lost whatever was given out and has no row, and closes all numbers.
-pub(crate) fn close(connection: &Connection) -> rusqlite::Result<()> {
-    let mut unseen = Counter::UploadsClosed.last(connection)? + 1;
-    let last = Counter::Upload.last(connection)?;
+/// Records as lost what was given out and has no row, and closes these numbers, at most `limit` of them; whether there
+/// are more.
+pub(crate) fn close(connection: &Connection, limit: u64) -> rusqlite::Result<bool> {
+    let closed = Counter::UploadsClosed.last(connection)?;
+    let given = Counter::Upload.last(connection)?;
+    let last = given.min(closed.saturating_add(limit));
+    let mut unseen = closed + 1;
     let mut recorded = connection.prepare_cached(
         "SELECT upload_id, upload_id FROM uploads WHERE upload_id BETWEEN ?1 AND ?2
          UNION ALL SELECT first, last FROM uploads_lost WHERE first BETWEEN ?1 AND ?2 ORDER BY 1",
@@ -45,5 +48,6 @@ pub(crate) fn close(connection: &Connection) -> rusqlite::Result<()> {
     if unseen <= last {
         add(connection, unseen, last)?;
     }
-    Counter::UploadsClosed.raise(connection, last)
+    Counter::UploadsClosed.raise(connection, last)?;
+    Ok(last < given)
 }

@@ -30,4 +30,7 @@ pub(crate) mod read;
 
 mod machine;
 
+#[cfg(test)]
+mod plans;
+
 pub(crate) use machine::NamesMachine;

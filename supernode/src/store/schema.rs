@@ -40,6 +40,8 @@ CREATE TABLE users (
     created_wall_millis INTEGER NOT NULL
 ) STRICT;
 
+CREATE INDEX users_admins ON users (enabled) WHERE admin = 1;
+
 CREATE TABLE buckets (
     bucket_id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -47,6 +49,7 @@ CREATE TABLE buckets (
     directory_id INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX buckets_by_owner ON buckets (owner, name);
+CREATE INDEX buckets_by_path ON buckets (owner, name || '/');
 
 -- A bucket's own directory has parent 0 and the bucket's name. The second index gives whole paths in order: what is in
 -- the directory `a` comes after the file `a-b`, because a slash comes after a hyphen.

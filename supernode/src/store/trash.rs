@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use common::ids::{BucketId, DirectoryId, VersionId};
 use common::lifecycle::VersionEvent;
+use common::path::RemotePath;
 use common::time::ClusterTime;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
@@ -158,6 +159,11 @@ pub(crate) struct Item {
 const ITEM_COLUMNS: &str = "trash_id, kind, target, bucket_id, path, trashed_millis, due_millis";
 
 impl Item {
+    /// Whether it was at or below `path`.
+    pub(crate) fn was_within(&self, path: &RemotePath) -> bool {
+        self.path.parse().is_ok_and(|was| path.contains(&was))
+    }
+
     /// Reads [`ITEM_COLUMNS`].
     fn read(row: &SqlRow<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
@@ -207,30 +213,12 @@ pub(crate) fn items_of_all(connection: &Connection, before: u64, limit: u32) -> 
         .collect()
 }
 
-/// Makes items of `bucket` that were at or below `path` due now, at most `limit`; how many.
-pub(crate) fn hasten(
-    connection: &Connection,
-    bucket: BucketId,
-    path: &str,
-    now: ClusterTime,
-    limit: u32,
-) -> rusqlite::Result<usize> {
-    // What is below a path begins with it and a slash: before the character behind the slash.
-    let (first, behind) = (format!("{path}/"), format!("{path}0"));
+/// Makes an item due now.
+pub(crate) fn hasten(connection: &Connection, trash_id: u64, now: ClusterTime) -> rusqlite::Result<()> {
     connection
-        .prepare_cached(
-            "UPDATE trash SET due_millis = ?5 WHERE trash_id IN
-             (SELECT trash_id FROM trash WHERE bucket_id = ?1 AND path != '' AND due_millis > ?5
-              AND (path = ?2 OR (path > ?3 AND path < ?4)) ORDER BY trash_id LIMIT ?6)",
-        )?
-        .execute(params![
-            sql(bucket.get()),
-            path,
-            first,
-            behind,
-            sql(now.as_millis()),
-            limit
-        ])
+        .prepare_cached("UPDATE trash SET due_millis = ?2 WHERE trash_id = ?1")?
+        .execute(params![sql(trash_id), sql(now.as_millis())])?;
+    Ok(())
 }
 
 /// Takes a version out of the trash; its path points at it again.

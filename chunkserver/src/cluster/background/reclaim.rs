@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::cluster_log::v1::{DoomChunks, MarkVersions, command::Command as C};
+use proto::cluster_log::v1::{ChunksDropped, DoomChunks, MarkVersions, command::Command as C};
 use proto::error::RpcError;
 
 use crate::cluster::Cluster;
@@ -34,12 +34,13 @@ pub(super) async fn run(cluster: Arc<Cluster>, leadership: Arc<Leadership>) {
 /// One step of each kind; returns whether there is more to do at once.
 async fn round(cluster: &Cluster, leadership: &Leadership) -> Result<bool, RpcError> {
     let now = cluster.group.now();
-    let (stopped, to_mark, to_judge) = cluster
+    let (stopped, to_mark, to_judge, left_behind) = cluster
         .read_local(move |connection| {
             Ok((
                 crate::cluster::store::counters::reclaim_stopped(connection)?,
                 reclaim::to_mark(connection, VERSIONS_PER_COMMAND_MAX)?,
                 reclaim::to_judge(connection, now, CHUNKS_PER_COMMAND_MAX)?,
+                reclaim::left_behind(connection, CHUNKS_PER_COMMAND_MAX)?,
             ))
         })
         .await?;
@@ -66,6 +67,17 @@ async fn round(cluster: &Cluster, leadership: &Leadership) -> Result<bool, RpcEr
         };
         let done = step(cluster, leadership, C::DoomChunks(command)).await?;
         tracing::info!(doomed = done.doomed, spared = done.spared, "chunks judged");
+    }
+    if let Some((node, attempts)) = left_behind {
+        let command = ChunksDropped {
+            node_id: node.get(),
+            attempts: attempts
+                .iter()
+                .map(|attempt| attempt.to_bytes().to_vec().into())
+                .collect(),
+        };
+        let done = step(cluster, leadership, C::ChunksDropped(command)).await?;
+        tracing::info!(%node, copies = attempts.len(), dropped = done.dropped, "forgot copies on a node that is gone");
     }
     Ok(more)
 }

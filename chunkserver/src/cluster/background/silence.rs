@@ -84,14 +84,14 @@ async fn forget(cluster: &Cluster, leadership: &Leadership) -> Result<(), RpcErr
     let before = cluster.group.now().as_millis().saturating_sub(memory);
     let time = ClusterTime::from_millis(before);
     let due = cluster
-        .read_local(move |connection| uploads::any_ended_before(connection, time))
+        .read_local(move |connection| uploads::ended_before(connection, time, UPLOADS_PER_COMMAND_MAX as u32))
         .await?;
-    if !due {
+    if due.is_empty() {
         return Ok(());
     }
     let command = ForgetUploads {
         ended_before_millis: before,
-        uploads_max: UPLOADS_PER_COMMAND_MAX as u32,
+        upload_ids: due.iter().map(|upload| upload.get()).collect(),
     };
     cluster
         .commit(leadership.epoch, C::ForgetUploads(command))

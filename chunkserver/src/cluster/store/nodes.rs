@@ -11,7 +11,6 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::apply::Moment;
 use super::counters::Counter;
-use super::reclaim;
 use super::schema::{corrupt, from_sql, to_sql};
 
 /// A node as the log knows it.
@@ -87,6 +86,15 @@ pub fn disks(connection: &Connection) -> rusqlite::Result<Vec<DiskRow>> {
             })
         })?
         .collect()
+}
+
+/// The numbers of the disks of `node`, in order.
+pub(super) fn disks_of(connection: &Connection, node: NodeId) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare_cached("SELECT disk FROM disks WHERE node_id = ?1")?
+        .query_map([to_sql(node.get())], |row| row.get(0))?
+        .collect::<rusqlite::Result<BTreeSet<i64>>>()
+        .map(|disks| disks.into_iter().collect())
 }
 
 fn find(connection: &Connection, node: NodeId) -> rusqlite::Result<Option<NodeRow>> {
@@ -210,9 +218,6 @@ pub(super) fn move_all(
                     to_sql(at.now.as_millis()),
                     to_sql(node.get())
                 ])?;
-            if next == Node::Gone {
-                reclaim::node_left(transaction, at, node)?;
-            }
         }
         standings.push((node, next.or(known)));
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use common::ids::{AttemptId, NodeId, VersionId};
-use common::lifecycle::{Chunk, ChunkEvent, Replica, ReplicaEvent, Version};
+use common::lifecycle::{Chunk, ChunkEvent, Node, Replica, ReplicaEvent, Version};
 use common::time::ClusterTime;
 use proto::cluster_log::v1 as wire;
 use rusqlite::{Connection, Row, Transaction, params};
@@ -63,10 +63,7 @@ pub fn orders(
     if counters::reclaim_stopped(connection)?.is_some() {
         return Ok(Vec::new());
     }
-    let disks: Vec<i64> = connection
-        .prepare_cached("SELECT disk FROM disks WHERE node_id = ?1 ORDER BY disk")?
-        .query_map([to_sql(node.get())], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
+    let disks = nodes::disks_of(connection, node)?;
     let share = limit / u32::try_from(disks.len()).unwrap_or(u32::MAX).max(1);
     let mut all = Vec::new();
     for disk in disks {
@@ -80,6 +77,28 @@ pub fn orders(
         }
     }
     Ok(all)
+}
+
+/// A node that left for good, and what it was to drop: it will report nothing.
+pub fn left_behind(
+    connection: &Connection,
+    limit: u32,
+) -> rusqlite::Result<Option<(NodeId, Vec<AttemptId>)>> {
+    for node in nodes::all(connection)? {
+        if node.state != Node::Gone {
+            continue;
+        }
+        for disk in nodes::disks_of(connection, node.node)? {
+            let attempts: Vec<AttemptId> = connection
+                .prepare_cached("SELECT attempt FROM drops WHERE disk = ?1 ORDER BY attempt LIMIT ?2")?
+                .query_map(params![disk, limit], attempt)?
+                .collect::<rusqlite::Result<_>>()?;
+            if !attempts.is_empty() {
+                return Ok(Some((node.node, attempts)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn attempt(row: &Row<'_>) -> rusqlite::Result<AttemptId> {
@@ -304,24 +323,6 @@ pub(super) fn dropped(
         }
     }
     Ok(done)
-}
-
-/// A node that left for good will report nothing: what it was to drop went with it.
-pub(super) fn node_left(transaction: &Transaction<'_>, at: Moment, node: NodeId) -> rusqlite::Result<()> {
-    let mut done = Reclaimed::default();
-    let ordered: Vec<AttemptId> = transaction
-        .prepare_cached(
-            "SELECT q.attempt FROM disks d JOIN drops q ON q.disk = d.disk
-             WHERE d.node_id = ?1 ORDER BY d.disk, q.attempt",
-        )?
-        .query_map([to_sql(node.get())], attempt)?
-        .collect::<rusqlite::Result<_>>()?;
-    for attempt in ordered {
-        if let Some(row) = replicas::at_node(transaction, node, attempt)? {
-            tombstone(transaction, at, attempt, row, &mut done)?;
-        }
-    }
-    Ok(())
 }
 
 fn tombstone(

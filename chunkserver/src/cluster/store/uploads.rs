@@ -107,13 +107,23 @@ pub fn silent(connection: &Connection, before: ClusterTime, limit: u32) -> rusql
         .collect()
 }
 
-/// Whether an upload ended before `time` and is still remembered.
-pub fn any_ended_before(connection: &Connection, time: ClusterTime) -> rusqlite::Result<bool> {
+/// What holds for an upload of whose end the names layer knows.
+const REPORTED: &str = "NOT EXISTS (SELECT 1 FROM abandons_unreported a WHERE a.upload_id = uploads.upload_id) \
+     AND NOT EXISTS (SELECT 1 FROM outcomes_unreported o WHERE o.version = uploads.upload_id)";
+
+/// Uploads that ended before `time` and can be forgotten, the longest ended first.
+pub fn ended_before(
+    connection: &Connection,
+    time: ClusterTime,
+    limit: u32,
+) -> rusqlite::Result<Vec<UploadId>> {
     connection
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM uploads WHERE ended_millis IS NOT NULL AND ended_millis <= ?1)",
-        )?
-        .query_row([to_sql(time.as_millis())], |row| row.get(0))
+        .prepare_cached(&format!(
+            "SELECT upload_id FROM uploads WHERE ended_millis IS NOT NULL AND ended_millis <= ?1 AND {REPORTED}
+             ORDER BY ended_millis LIMIT ?2"
+        ))?
+        .query_map(params![to_sql(time.as_millis()), limit], upload_id)?
+        .collect()
 }
 
 /// Uploads abandoned here of which the names layer may not know, in order.
@@ -284,30 +294,30 @@ pub(super) fn move_to(
 
 /// Forgets uploads that ended long ago, with their versions' rows; those the names layer still has to hear of stay.
 pub(super) fn forget(transaction: &Transaction<'_>, command: &wire::ForgetUploads) -> rusqlite::Result<u32> {
-    let due: Vec<(i64, i64)> = transaction
-        .prepare_cached(
-            "SELECT number, upload_id FROM uploads
-             WHERE ended_millis IS NOT NULL AND ended_millis <= ?1
-               AND upload_id NOT IN (SELECT upload_id FROM abandons_unreported)
-               AND upload_id NOT IN (SELECT version FROM outcomes_unreported)
-             ORDER BY ended_millis, number LIMIT ?2",
-        )?
-        .query_map(
-            params![to_sql(command.ended_before_millis), command.uploads_max],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )?
-        .collect::<rusqlite::Result<_>>()?;
-    if let Some(highest) = due.iter().map(|(_, upload)| from_sql(*upload)).max() {
-        let forgotten = Counter::UploadsForgotten.get(transaction)?;
-        Counter::UploadsForgotten.set(transaction, forgotten.max(highest))?;
-    }
-    for (number, upload) in &due {
+    let (mut forgotten, mut highest) = (0, Counter::UploadsForgotten.get(transaction)?);
+    for upload in &command.upload_ids {
+        let number: Option<i64> = transaction
+            .prepare_cached(&format!(
+                "SELECT number FROM uploads WHERE upload_id = ?1 AND ended_millis IS NOT NULL AND ended_millis <= ?2
+                 AND {REPORTED}"
+            ))?
+            .query_row(
+                params![to_sql(*upload), to_sql(command.ended_before_millis)],
+                |row| row.get(0),
+            )
+            .optional()?;
+        let Some(number) = number else {
+            continue;
+        };
         transaction
             .prepare_cached("DELETE FROM uploads WHERE number = ?1")?
             .execute([number])?;
         transaction
             .prepare_cached("DELETE FROM versions WHERE version = ?1 AND state = 6")?
-            .execute([upload])?;
+            .execute([to_sql(*upload)])?;
+        highest = highest.max(*upload);
+        forgotten += 1;
     }
-    Ok(u32::try_from(due.len()).unwrap_or(u32::MAX))
+    Counter::UploadsForgotten.set(transaction, highest)?;
+    Ok(forgotten)
 }

@@ -69,8 +69,9 @@ pub(super) fn apply(at: At<'_>, command: &log::CreateUser) -> Result<log::UserMa
 }
 
 fn an_administrator_exists(at: At<'_>) -> rusqlite::Result<bool> {
-    at.tables
-        .query_row("SELECT EXISTS (SELECT 1 FROM users WHERE admin = 1)", [], |row| {
-            row.get(0)
-        })
+    at.tables.query_row(
+        "SELECT EXISTS (SELECT 1 FROM users WHERE admin = 1 LIMIT 1)",
+        [],
+        |row| row.get(0),
+    )
 }

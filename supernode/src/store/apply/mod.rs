@@ -129,7 +129,7 @@ fn dispatch(at: At<'_>, body: Command) -> Result<Reply, Stop> {
         Command::Publish(command) => Reply::Outcomes(publish::apply(at, &command)?),
         Command::AbandonedUploads(command) => Reply::Recorded(abandoned_uploads::apply(at, command)?),
         Command::ExpireSessions(command) => Reply::Worked(expire_sessions::apply(at, &command)?),
-        Command::CloseUploads(log::CloseUploads {}) => Reply::Done(opening::close(at)?),
+        Command::CloseUploads(log::CloseUploads {}) => Reply::Worked(opening::close(at)?),
         Command::ReserveUploads(command) => Reply::Reserved(opening::reserve(at, &command)?),
         Command::RecordUploads(command) => Reply::Done(opening::record(at, &command)?),
         Command::Forget(command) => Reply::Worked(forget::apply(at, &command)?),

@@ -32,6 +32,10 @@ pub(super) fn apply(at: At<'_>, command: log::OpenUpload) -> Result<log::UploadS
     let owner = judge_opening(at, &caller, &command)?;
     let cluster = chosen(at, &command)?;
     let id = UploadId::new(Counter::Upload.next(at.tables)?);
+    // With its row the number is closed, if all below are.
+    if Counter::UploadsClosed.last(at.tables)? + 1 == id.get() {
+        Counter::UploadsClosed.raise(at.tables, id.get())?;
+    }
     let session = Session {
         charged_to: owner.id,
         reserved_bytes: reservation(&command),

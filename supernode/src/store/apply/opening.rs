@@ -13,7 +13,7 @@ use crate::store::counter::Counter;
 use crate::store::session::{self, Session};
 use crate::store::{bucket, lost, user};
 
-/// The most numbers that one command sets aside, and sessions that one records.
+/// The most numbers that one command sets aside or closes.
 const NUMBERS_PER_COMMAND_MAX: u64 = 10_000;
 
 /// What is known of a number.
@@ -99,10 +99,14 @@ fn owner(at: At<'_>, session: &Session) -> Result<UserId, Stop> {
     }
 }
 
-/// A leadership begins.
-pub(super) fn close(at: At<'_>) -> Result<log::Done, Stop> {
-    lost::close(at.tables)?;
-    Ok(log::Done {})
+/// A leadership begins. Where many numbers are not closed it takes several commands.
+pub(super) fn close(at: At<'_>) -> Result<log::Worked, Stop> {
+    let more = lost::close(at.tables, NUMBERS_PER_COMMAND_MAX)?;
+    Ok(log::Worked {
+        count: 0,
+        more,
+        bytes: 0,
+    })
 }
 
 /// Sets numbers aside.

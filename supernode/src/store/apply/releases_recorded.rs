@@ -7,6 +7,9 @@ use super::{At, Stop, cluster_id};
 use crate::core::refusal::Refusal;
 use crate::store::cluster;
 
+/// The most releases that one command forgets.
+const RELEASES_PER_COMMAND_MAX: u64 = 10_000;
+
 pub(super) fn apply(at: At<'_>, command: &log::ReleasesRecorded) -> Result<log::Done, Stop> {
     let cluster =
         cluster::by_id(at.tables, cluster_id(&command.cluster_id)?)?.ok_or_else(Refusal::unknown_cluster)?;
@@ -23,7 +26,9 @@ pub(super) fn apply(at: At<'_>, command: &log::ReleasesRecorded) -> Result<log::
         .into());
     }
     if command.sequence > cluster.releases_recorded {
-        cluster::releases_recorded(at.tables, cluster.number, command.sequence)?;
+        // The cluster says so again with its next heartbeat, until all of them are.
+        let most = cluster.releases_recorded.saturating_add(RELEASES_PER_COMMAND_MAX);
+        cluster::releases_recorded(at.tables, cluster.number, command.sequence.min(most))?;
     }
     Ok(log::Done {})
 }

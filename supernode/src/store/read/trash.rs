@@ -61,8 +61,7 @@ pub(crate) fn list(
             return Ok(page);
         }
         page.next = Some(item.id);
-        let inside = item.path.parse().is_ok_and(|path| asked.path.contains(&path));
-        if inside && item.due > now {
+        if item.was_within(asked.path) && item.due > now {
             page.items.push(show(connection, item)?);
         }
     }

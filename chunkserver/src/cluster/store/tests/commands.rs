@@ -412,6 +412,13 @@ fn what_a_gone_node_was_to_drop_is_forgotten() {
     log.dropped(1, &[1]);
     log.move_node(2, wire::NodeMove::Drain);
     log.move_node(2, wire::NodeMove::Leave);
+    let (node, attempts) = reclaim::left_behind(&log.connection, 10).unwrap().unwrap();
+    assert_eq!(
+        (node, attempts.as_slice()),
+        (NodeId::new(2), [attempt(1)].as_slice())
+    );
+    log.dropped(2, &[1]);
+    assert_eq!(reclaim::left_behind(&log.connection, 10).unwrap(), None);
     assert_eq!(log.chunk_state(1), None);
     assert_eq!(log.version_state(1), Some(Version::Gone));
 }
@@ -465,7 +472,7 @@ fn the_past_is_forgotten_once_the_names_layer_knows() {
     assert_eq!(log.mark(2, 10).versions_gone, 1);
     let forget = C::ForgetUploads(wire::ForgetUploads {
         ended_before_millis: 10_000,
-        uploads_max: 10,
+        upload_ids: vec![1, 2, 3],
     });
     assert_eq!(log.apply(forget.clone()), Reply::Rows(0));
     log.apply(C::AbandonsReported(wire::AbandonsReported {
@@ -506,7 +513,7 @@ fn a_forgotten_upload_is_never_begun_again() {
     // Whatever leader proposes it, with whatever memory.
     log.apply(C::ForgetUploads(wire::ForgetUploads {
         ended_before_millis: log.now,
-        uploads_max: 10,
+        upload_ids: vec![3, 6],
     }));
     assert_eq!(uploads::find(&log.connection, UploadId::new(6)).unwrap(), None);
     assert_eq!(log.apply(open(6, 100)), Reply::Opened(Opened::Forgotten));

@@ -2,4 +2,5 @@
 
 mod commands;
 mod log;
+mod plans;
 mod reclaim;

@@ -2,6 +2,7 @@
 
 use proto::names_log::v1 as log;
 use proto::names_log::v1::command::Body as Command;
+use proto::names_log::v1::reply::Body as Reply;
 
 use crate::store::apply::fixture::Bench;
 use crate::store::read::entry::stat;
@@ -221,26 +222,34 @@ fn the_trash_is_emptied_by_path() {
         bench.put("ada", path);
         bench.delete("ada", path, false);
     }
-    let mut empty = |user: &str, path: &str, limit| {
+    bench.put("bob", "/bob/x");
+    bench.delete("bob", "/bob/x", false);
+    let mut empty = |user: &str, path: &str, trash_ids: &[u64]| {
         let command = log::EmptyTrash {
             caller: Some(bench.caller(user)),
             path: path.to_owned(),
-            limit,
+            trash_ids: trash_ids.to_vec(),
         };
-        let reply = bench.run(Command::EmptyTrash(command));
-        reply
-            .map(|reply| format!("{reply:?}").contains("more: true"))
-            .map_err(|refusal| refusal.code().to_owned())
+        match bench.run(Command::EmptyTrash(command)) {
+            Ok(Reply::Worked(worked)) => Ok(worked.count),
+            Ok(other) => panic!("{other:?}"),
+            Err(refusal) => Err(refusal.code().to_owned()),
+        }
     };
-    assert_eq!(empty("bob", "/ada/a", 10), Err("E_NOT_FOUND".to_owned()));
-    assert_eq!(empty("ada", "/ada/a", 1), Ok(true));
-    assert_eq!(empty("ada", "/ada/a", 10), Ok(false));
+    let all = [1, 2, 3, 4, 5, 99];
+    assert_eq!(empty("bob", "/ada/a", &all), Err("E_NOT_FOUND".to_owned()));
+    assert_eq!(empty("ada", "/ada/a", &[1]), Ok(1));
+    assert_eq!(
+        empty("ada", "/ada/a", &all),
+        Ok(1),
+        "each once, and nobody else's"
+    );
     assert_eq!(bench.expire(10).0, 2);
-    assert_eq!(bench.count("trash"), 2);
+    assert_eq!(bench.count("trash"), 3);
     let command = log::EmptyTrash {
         caller: Some(bench.caller("ada")),
         path: "/ada".to_owned(),
-        limit: 10,
+        trash_ids: all.to_vec(),
     };
     bench.run(Command::EmptyTrash(command)).unwrap();
     assert_eq!(bench.expire(10).0, 2);
