@@ -12,6 +12,7 @@ pub mod ids;
 pub mod units;
 
 pub mod digest;
+pub mod glob;
 pub mod path;
 
 pub mod error;

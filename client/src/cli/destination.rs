@@ -1,9 +1,9 @@
 //! Whether a remote destination means a directory, and which files a remote source means.
 
+use common::glob::{Glob, has_wildcard};
 use common::path::RemotePath;
 
 use super::failure::{Exit, Failure};
-use super::glob::{Glob, is_glob};
 use super::remote::Remote;
 use crate::Client;
 use crate::names::{Entry, ListOptions};
@@ -31,7 +31,7 @@ pub(super) async fn expand(client: &Client, remote: &Remote) -> Result<Vec<Entry
     let path = &remote.path;
     match client.stat(path).await {
         Ok(entry) => return Ok(vec![entry]),
-        Err(error) if error.kind() == common::error::Kind::NotFound && is_glob(path.as_str()) => {}
+        Err(error) if error.kind() == common::error::Kind::NotFound && has_wildcard(path.as_str()) => {}
         Err(error) => return Err(error.into()),
     }
     let mut found = vec![None];
@@ -65,14 +65,14 @@ pub(super) async fn expand(client: &Client, remote: &Remote) -> Result<Vec<Entry
 }
 
 async fn children(client: &Client, directory: &RemotePath, component: &str) -> Result<Vec<Entry>, Failure> {
-    if !is_glob(component) {
+    if !has_wildcard(component) {
         return match client.stat(&directory.join(component)?).await {
             Ok(entry) => Ok(vec![entry]),
             Err(error) if error.kind() == common::error::Kind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error.into()),
         };
     }
-    let glob = Glob::new(component);
+    let glob = Glob::parse(component)?;
     let all = client.list(directory, ListOptions::default()).all().await?;
     let matching = all
         .into_iter()

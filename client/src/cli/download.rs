@@ -243,7 +243,7 @@ async fn plan(
     }
     let base = Path::new(to);
     let into = to.ends_with('/') || base.is_dir() || entries.len() > 1;
-    let selection = Selection::new(&args.include, &args.exclude);
+    let selection = Selection::new(&args.include, &args.exclude)?;
     let mut jobs = Vec::new();
     for entry in entries {
         let local = match entry.path.name() {

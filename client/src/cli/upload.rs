@@ -174,7 +174,7 @@ async fn carry_out(
 
 async fn plan(session: &Session, args: &Args, sources: &[String], to: &Remote) -> Result<Plan, Failure> {
     let into = destination::is_directory(&session.client, to).await? || sources.len() > 1;
-    let selection = Selection::new(&args.include, &args.exclude);
+    let selection = Selection::new(&args.include, &args.exclude)?;
     let mut plan = Plan::default();
     for source in sources {
         if source == "-" {

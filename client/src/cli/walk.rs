@@ -39,9 +39,10 @@ pub(super) fn walk(root: &Path, selection: &Selection, follow: bool) -> Tree {
         .min_depth(1)
         .follow_links(follow)
         .sort_by_file_name();
-    let wanted = walker
-        .into_iter()
-        .filter_entry(|entry| relative(root, entry.path()).is_none_or(|path| !selection.excludes(&path)));
+    let wanted = walker.into_iter().filter_entry(|entry| {
+        let excluded = |path: String| selection.excludes_directory(&path);
+        !entry.file_type().is_dir() || !relative(root, entry.path()).is_some_and(excluded)
+    });
     for entry in wanted {
         let entry = match entry {
             Ok(entry) => entry,
@@ -150,12 +151,12 @@ mod tests {
         }
         std::fs::create_dir_all(root.join("empty/er")).unwrap();
         std::os::unix::fs::symlink("notes.txt", root.join("link")).unwrap();
-        let all = walk(root, &Selection::new(&[], &["target".to_owned()]), false);
+        let all = walk(root, &Selection::new(&[], &["target".to_owned()]).unwrap(), false);
         let names: Vec<&str> = all.files.iter().map(|file| file.relative.as_str()).collect();
         assert_eq!(names, ["notes.txt", "src/b.rs", "src/deep/a.rs"]);
         assert_eq!(all.empty_directories, ["empty/er"]);
         assert_eq!(all.skipped, 1);
-        let rust = walk(root, &Selection::new(&["*.rs".to_owned()], &[]), false);
+        let rust = walk(root, &Selection::new(&["*.rs".to_owned()], &[]).unwrap(), false);
         assert_eq!(rust.files.len(), 3);
         assert_eq!(walk(root, &Selection::default(), true).files.len(), 5);
     }

@@ -1,5 +1,6 @@
 //! Files whose name or path matches, by pages.
 
+use common::glob::Pattern;
 use proto::error::RpcError;
 use proto::names::v1 as wire;
 
@@ -8,15 +9,16 @@ use super::serve::Call;
 use super::session::Session;
 use super::show;
 use crate::context::refused;
-use crate::core::glob::Pattern;
 use crate::core::page;
+use crate::core::refusal::Refusal;
 use crate::store::read::search::{Query, search};
 
 pub(super) async fn handle(call: Call, request: wire::SearchRequest) -> Result<wire::SearchReply, RpcError> {
     let context = &call.context;
     let session = Session::of(&call).await?;
     let path = show::path(&request.path)?;
-    let pattern = Pattern::parse(&request.pattern).map_err(refused)?;
+    let pattern = Pattern::parse(&request.pattern)
+        .map_err(|error| refused(Refusal::invalid("E_PATTERN", error.to_string())))?;
     let position = page::position(&request.page_token).map_err(refused)?;
     let limit = page_limit(context, request.limit)?;
     let rows_max = context.config.limits.page_rows_max;

@@ -12,7 +12,6 @@ pub(crate) mod fingerprint;
 pub(crate) mod placement;
 pub(crate) mod quota;
 
-pub(crate) mod glob;
 pub(crate) mod metadata;
 pub(crate) mod page;
 pub(crate) mod user_name;

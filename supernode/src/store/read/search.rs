@@ -1,13 +1,13 @@
 //! Files whose name or path matches. A page looks at a bounded number of rows and may therefore be short, or empty, and
 //! still have a next one.
 
+use common::glob::Pattern;
 use common::path::RemotePath;
 use rusqlite::Connection;
 
 use super::entry::{Entry, File};
 use super::list::{Page, join, start};
 use super::walk::{Step, Walk};
-use crate::core::glob::Pattern;
 use crate::core::page;
 use crate::core::permission::Caller;
 use crate::store::apply::Stop;

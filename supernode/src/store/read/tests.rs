@@ -1,5 +1,6 @@
 //! What is shown, to whom, in which order, page by page.
 
+use common::glob::Pattern;
 use common::ids::{UploadId, VersionId};
 use common::path::RemotePath;
 use common::time::ClusterTime;
@@ -13,7 +14,6 @@ use super::search::{Query, search};
 use super::totals::{Total, below, installation};
 use super::trash;
 use super::uploads::{forgettable, get};
-use crate::core::glob::Pattern;
 use crate::core::page;
 use crate::core::permission::Caller;
 use crate::core::refusal::Refusal;
