@@ -8,8 +8,8 @@ use common::path::RemotePath;
 use crate::download::{self, DownloadOptions, DownloadReport, Placement, Sink};
 use crate::error::Error;
 use crate::names::{
-    DeleteOptions, Deleted, Entry, Installation, ListOptions, Login, NewUser, Pages, SearchQuery, User,
-    account, tree,
+    DeleteOptions, Deleted, Entry, Installation, ListOptions, Login, NewUser, Pages, SearchQuery, TrashItem,
+    User, account, trash, tree,
 };
 use crate::routing::Router;
 use crate::settings::Settings;
@@ -145,6 +145,27 @@ impl Client {
     /// `NotFound`, `Denied`, `Conflict` where `to` exists, `Invalid` across buckets.
     pub async fn rename(&self, from: &RemotePath, to: &RemotePath, replace: bool) -> Result<Entry, Error> {
         tree::rename(&self.0, from, to, replace).await
+    }
+
+    /// What was deleted or replaced at or below `path` and can be brought back, the newest first, by pages.
+    pub fn trash(&self, path: &RemotePath) -> Pages<TrashItem> {
+        trash::list(&self.0, path)
+    }
+
+    /// Brings an item of the trash back, to where it was or to `to` in the same bucket.
+    ///
+    /// # Errors
+    /// `NotFound`, `Denied`, `Conflict` where something is there by now.
+    pub async fn restore(&self, id: u64, to: Option<&RemotePath>) -> Result<Entry, Error> {
+        trash::restore(&self.0, id, to).await
+    }
+
+    /// Releases what is in the trash at or below `path`, and says how many items that were.
+    ///
+    /// # Errors
+    /// `NotFound`, `Denied`.
+    pub async fn empty_trash(&self, path: &RemotePath) -> Result<u64, Error> {
+        trash::empty(&self.0, path).await
     }
 
     /// The whole installation: groups, leaders, nodes, space, durability in force.

@@ -27,5 +27,11 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::local("cannot write", &args.directory, &error);
     std::fs::create_dir_all(&args.directory).map_err(failed)?;
     clap_mangen::generate_to(CommandLine::command(), &args.directory).map_err(failed)?;
-    context.console.line(&args.directory.display().to_string())
+    let directory = args.directory.display().to_string();
+    if context.console.is_json() {
+        return context
+            .console
+            .document(&serde_json::json!({ "directory": directory }));
+    }
+    context.console.line(&directory)
 }

@@ -114,13 +114,14 @@ impl std::fmt::Debug for Ended {
     }
 }
 
-const COMMANDS: [&str; 28] = [
+const COMMANDS: [&str; 29] = [
     "upload",
     "download",
     "list",
     "search",
     "update",
     "delete",
+    "trash",
     "mv",
     "mkdir",
     "stat",

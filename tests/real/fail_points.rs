@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::half_way::nodes;
-use crate::trash::restore;
 use common::fail::VARIABLE;
 use dbfs_tests::{Installation, Role, Shape, digest_of, until, write_generated};
 
@@ -318,7 +317,7 @@ fn death_at_a_restoration_brings_the_file_back_once() {
         let mut ended = 0;
         until("the file to be back", || {
             // Who dies on the way cannot answer; then the next one is asked, or it is there already.
-            let _ = restore(&walk.installation, "/admin/back");
+            let _ = walk.installation.run(["trash", "restore", "/admin/back"]);
             ended += walk.installation.start_missing();
             (walk.installation.run(["stat", "/admin/back"]).code == 0).then_some(())
         });

@@ -14,4 +14,3 @@ mod half_way;
 mod large;
 mod restart;
 mod start_up;
-mod trash;

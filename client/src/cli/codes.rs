@@ -137,7 +137,8 @@ codes! {
         done; a large upload or a download goes on where it stopped when the same command is run again.";
     E_INTO_ITSELF, Usage, "A directory cannot be moved into itself.";
     E_INVALID, Usage, "The request can never succeed as it is. The message says what is wrong with it.";
-    E_IS_A_DIRECTORY, Conflict, "A directory is where a file is needed. Name a file in it, or use -r.";
+    E_IS_A_DIRECTORY, Conflict, "A directory is where a file is needed. Name a file in it, or write a slash at the \
+        end of the destination to put something into it.";
     E_KEY, Usage, "The key by which a repeated request is recognised has a form that is none. The client \
         is not of this build.";
     E_KEY_EXPIRED, Usage, "The upload began so long ago that its key is no longer remembered, so a retry \
@@ -215,14 +216,14 @@ codes! {
         anew.";
     E_PANIC, Other, "A part of a server or of this command broke down; the rest of a server goes on. It is a defect \
         of the program and not of what was asked. Please report it with the message and the log of the server.";
-    E_PARTIAL, Partial, "Some of several files were not done; each is named above with its reason. Run the \
-        same command again for them.";
+    E_PARTIAL, Partial, "Some of several things were done and some were not; both are listed above, these \
+        with their reasons. The hint says how to do the rest.";
     E_PASSWORD, Denied, "User and password do not fit, or the user is disabled; or a new password is too \
         short. After several wrong ones in a row a login takes longer.";
     E_PATH, Usage, "Remote paths begin with / and a bucket: /bucket/dir/name. Components have at most 255 \
         bytes, are neither empty nor . nor .., and have no control characters.";
-    E_PATTERN, Usage, "The search pattern cannot be used. Patterns have *, ? and [a-z]; without them a \
-        part of the name is enough.";
+    E_PATTERN, Usage, "The pattern cannot be used. Patterns have *, ?, ** and [a-z]; a backslash takes the \
+        next character as it is. To a search without any of these a part of the name is enough.";
     E_PROCESS, Other, "A process of the local installation could not be started or stopped; the message \
         says why.";
     E_PROFILES, Other, "The file with the profiles is damaged or was written by a newer build. It is left \
@@ -237,7 +238,7 @@ codes! {
         instead.";
     E_PUT_SHAPE, Usage, "The blocks of a chunk do not fit together. The client is not of this build.";
     E_QUOTA, Full, "The bucket's quota is used up. Delete something, or ask an admin for a larger quota. \
-        What was deleted counts until it leaves the trash.";
+        What was deleted counts until it leaves the trash: `dbfs trash empty` releases it.";
     E_READS_BUSY, Unavailable, "The node serves as many reads as it takes. Another copy is read, or the \
         same a moment later.";
     E_RECEIPT_FOREIGN, Denied, "An upload was to be finished with chunks of another upload, and was \

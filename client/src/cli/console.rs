@@ -66,6 +66,8 @@ impl Console {
         };
         let shown = match options.progress {
             _ if options.quiet => Shown::Nothing,
+            // A bar is no JSON.
+            When::Always | When::Auto if options.json => Shown::Lines,
             When::Always | When::Auto if stderr_seen => Shown::Bar,
             When::Always | When::Auto => Shown::Lines,
             When::Never => Shown::Nothing,
@@ -80,7 +82,8 @@ impl Console {
             shown,
             err_colour: colour(stderr_seen),
             out_colour: colour(std::io::stdout().is_terminal()) && !options.json,
-            asks: stderr_seen && std::io::stdin().is_terminal(),
+            // A question is no JSON.
+            asks: stderr_seen && std::io::stdin().is_terminal() && !options.json,
         }
     }
 
@@ -166,12 +169,25 @@ impl Console {
     /// Something worth knowing, on stderr; nothing with `-q`.
     pub fn note(&self, text: &str) {
         if !self.quiet {
+            self.tell(text);
+        }
+    }
+
+    /// Something that has to be known, on stderr: as a JSON object `{"note": ...}` where results are JSON.
+    pub fn tell(&self, text: &str) {
+        if self.json {
+            self.say(&serde_json::json!({ "note": text }).to_string());
+        } else {
             self.say(text);
         }
     }
 
-    /// Something that did not go as expected, on stderr.
+    /// Something that did not go as expected, on stderr: as a JSON object `{"warning": ...}` where results are JSON.
     pub fn warn(&self, text: &str) {
+        if self.json {
+            self.say(&serde_json::json!({ "warning": text }).to_string());
+            return;
+        }
         let mark = self.paint(Colour::Yellow, "warning:");
         self.say(&format!("{mark} {text}"));
     }

@@ -2,6 +2,7 @@
 //!
 //! Invariant (P3): nothing stands under its final name before every byte of it was verified; a part file stands aside.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::ids::VersionId;
@@ -9,13 +10,17 @@ use common::path::RemotePath;
 use common::units::ByteCount;
 
 use super::context::Context;
-use super::failure::Failure;
+use super::destination::Meaning;
+use super::failure::{Exit, Failure};
 use super::fleet::{self, Job};
 use super::glob::Selection;
-use super::remote::{Remote, profile_of, sources_and_destination};
+use super::kept::{self, LeftOut, SummaryShape};
+use super::partly::Parts;
+use super::remote::{Remote, profile_of, remotes, sources_and_destination};
 use super::session::Session;
 use super::shapes::DownloadShape;
-use super::{destination, human, walk};
+use super::shapes::changes::PlannedDownloadShape;
+use super::{destination, folding, human, walk};
 use crate::download::{ByteRange, DownloadOptions, DownloadReport, Sink, is_stdout};
 use crate::names::{Entry, ListOptions};
 use crate::{BadCopy, Progress};
@@ -28,9 +33,13 @@ const PARALLEL_DEFAULT: u64 = 16;
 Examples:
   dbfs download /me/report.pdf .               ./report.pdf
   dbfs download -r /me/photos backup/          backup/photos/...
-  dbfs download '/me/logs/*.gz' logs/          quote patterns
+  dbfs download -r /me/photos backup           backup/...
+  dbfs download '/me/logs/**/*.gz' logs/       quote patterns
   dbfs download --range 0-1023 /me/disk.img -  the first KiB to stdout
 
+A destination that ends in / (or is . or ..) means into that directory: the source keeps its name. Any other means as that
+name, also for a directory, whatever stands there. Several sources, or a pattern, need a destination that ends in /.
+With -r empty directories, modification times and the executable bit come back as `upload -r` kept them.
 An interrupted download goes on where it stopped when the same command is run again.")]
 pub struct Args {
     /// Remote files, directories or patterns; last the local destination, or - for stdout
@@ -79,25 +88,30 @@ struct Item {
     to: Option<PathBuf>,
 }
 
+/// What is to be done.
+#[derive(Debug, Default)]
+struct Plan {
+    jobs: Vec<Job<Item>>,
+    /// Local directories, and what was kept of them.
+    directories: Vec<(PathBuf, BTreeMap<String, String>)>,
+}
+
 /// Runs `download`.
 ///
 /// # Errors
 /// Nothing was downloaded, or not everything (`E_PARTIAL`).
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let (sources, to) = sources_and_destination(&args.paths)?;
-    let sources = sources
-        .iter()
-        .map(|text| text.parse())
-        .collect::<Result<Vec<Remote>, Failure>>()?;
+    let sources = remotes(sources)?;
     let session = context.session(profile_of(&sources)?).await?;
-    let jobs = plan(&session, &args, &sources, to).await?;
-    if args.range.is_some() && jobs.len() > 1 {
+    let plan = plan(&session, &args, &sources, to).await?;
+    if args.range.is_some() && plan.jobs.len() > 1 {
         return Err(Failure::usage("--range is for one file"));
     }
     if args.dry_run {
-        return tell_plan(context, &jobs);
+        return tell_plan(context, &plan.jobs);
     }
-    carry_out(context, &session, jobs, &args).await
+    carry_out(context, &session, plan, &args).await
 }
 
 /// Runs `cat`.
@@ -105,27 +119,35 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
 /// # Errors
 /// A file cannot be read.
 pub(super) async fn cat(context: &Context, args: CatArgs) -> Result<(), Failure> {
-    let sources = args
-        .paths
-        .iter()
-        .map(|text| text.parse())
-        .collect::<Result<Vec<Remote>, Failure>>()?;
+    let sources = remotes(&args.paths)?;
     let session = context.session(profile_of(&sources)?).await?;
+    let mut entries = Vec::new();
     for source in &sources {
-        for entry in destination::expand(&session.client, source).await? {
-            let options = DownloadOptions {
-                shutdown: context.shutdown.clone(),
-                ..DownloadOptions::default()
-            };
-            let sink = Sink::writer(tokio::io::stdout());
-            session
-                .client
-                .download(&entry.path, sink, options)
-                .await
-                .map_err(closed)?;
+        entries.extend(destination::expand(&session.client, source).await?.entries);
+    }
+    if let Some(directory) = entries.iter().find(|entry| !entry.is_file()) {
+        let path = directory.path.as_str();
+        return Err(Failure::new(Exit::Usage, "E_NOT_A_FILE", format!("{path} is not a file")).at(path));
+    }
+    let mut parts = Parts::new("printed");
+    for entry in &entries {
+        let options = DownloadOptions {
+            shutdown: context.shutdown.clone(),
+            ..DownloadOptions::default()
+        };
+        let sink = Sink::writer(tokio::io::stdout());
+        match session
+            .client
+            .download(&entry.path, sink, options)
+            .await
+            .map_err(closed)
+        {
+            Ok(_) => parts.done(entry.path.as_str()),
+            Err(failure) if failure.is_silent() => return Err(failure),
+            Err(failure) => parts.failed(entry.path.as_str(), failure),
         }
     }
-    Ok(())
+    parts.end(context, |_| None)
 }
 
 /// A reader of our stdout that went away is an end, not a failure.
@@ -138,13 +160,13 @@ fn closed(error: crate::Error) -> Failure {
     }
 }
 
-async fn carry_out(
-    context: &Context,
-    session: &Session,
-    jobs: Vec<Job<Item>>,
-    args: &Args,
-) -> Result<(), Failure> {
+async fn carry_out(context: &Context, session: &Session, plan: Plan, args: &Args) -> Result<(), Failure> {
     let began = context.seams.clock.moment();
+    let Plan { jobs, directories } = plan;
+    for (directory, _) in &directories {
+        std::fs::create_dir_all(directory)
+            .map_err(|error| Failure::local("cannot create", directory, &error))?;
+    }
     let several = jobs.len() > 1;
     let fetch = |item: Item, progress: Progress| {
         let options = DownloadOptions {
@@ -156,19 +178,30 @@ async fn carry_out(
         };
         let client = session.client.clone();
         async move {
-            let report = fetch_one(&client, &item, options).await?;
-            Ok((item, report))
+            match fetch_one(&client, &item, options).await {
+                Ok(report) => {
+                    if let Some(local) = item.to.as_deref().filter(|_| args.recursive) {
+                        give_back(context, local, &report.entry.metadata);
+                    }
+                    Ok((item, report))
+                }
+                Err(failure) => Err(failure.at(item.from.as_str())),
+            }
         }
     };
     let told = |(item, report): &(Item, DownloadReport)| tell(context, item, report, several);
     let outcome = fleet::run(context, "downloading", jobs, args.jobs, fetch, told).await?;
-    let total = outcome.done.len() + outcome.failed.len();
+    // Last, because a file that is made in a directory changes its time.
+    for (directory, metadata) in &directories {
+        give_back(context, directory, metadata);
+    }
+    let delivered = outcome.done.iter().map(|(_, report)| report.delivered.get());
+    let bytes: u64 = delivered.sum();
+    if args.recursive && context.console.is_json() {
+        let summary = SummaryShape::new(outcome.done.len(), bytes, LeftOut::default());
+        context.console.object(&summary)?;
+    }
     if several && !context.console.is_json() {
-        let bytes: u64 = outcome
-            .done
-            .iter()
-            .map(|(_, report)| report.delivered.get())
-            .sum();
         let elapsed = context.seams.clock.moment().since(began);
         context.console.line(&format!(
             "{}, {} in {} ({:.0} files/s, {}), every byte verified",
@@ -180,8 +213,7 @@ async fn carry_out(
         ))?;
     }
     tell_bad_copies(context, &outcome.done, several);
-    fleet::tell_failures(context, &outcome.failed, total);
-    outcome.failure("downloaded").map_or(Ok(()), Err)
+    outcome.end(context, "downloaded", |(item, _)| item.from.to_string())
 }
 
 /// Whether a copy that could not be used gets a line of its own: one that is damaged does; one whose node is merely
@@ -204,6 +236,13 @@ fn tell_bad_copies(context: &Context, done: &[(Item, DownloadReport)], several: 
     }
 }
 
+/// Gives a local file or directory the time and mode that were kept. What the file system here cannot keep is said.
+fn give_back(context: &Context, local: &Path, metadata: &BTreeMap<String, String>) {
+    if let Err(failure) = kept::give_back(local, metadata) {
+        context.console.warn(&failure.message);
+    }
+}
+
 async fn fetch_one(
     client: &crate::Client,
     item: &Item,
@@ -219,78 +258,101 @@ async fn fetch_one(
     Ok(client.download(&item.from, Sink::file(local), options).await?)
 }
 
-async fn plan(
-    session: &Session,
-    args: &Args,
-    sources: &[Remote],
-    to: &str,
-) -> Result<Vec<Job<Item>>, Failure> {
-    let mut entries = Vec::new();
-    for source in sources {
-        entries.extend(destination::expand(&session.client, source).await?);
-    }
+async fn plan(session: &Session, args: &Args, sources: &[Remote], to: &str) -> Result<Plan, Failure> {
+    let mut plan = Plan::default();
+    let named = destination::expand_all(&session.client, sources).await?;
     if to == "-" || is_stdout(Path::new(to)) {
+        let entries = named.entries;
         if let Some(directory) = entries.iter().find(|entry| !entry.is_file()) {
-            return Err(Failure::usage(format!(
-                "{} is a directory: it cannot go to stdout",
-                directory.path
-            )));
+            let path = directory.path.as_str();
+            return Err(Failure::usage(format!("{path} is a directory: it cannot go to stdout")).at(path));
         }
         if entries.len() > 1 && !args.dry_run {
             return Err(Failure::usage("only one file can go to stdout").hint("use dbfs cat for several"));
         }
-        return Ok(entries.into_iter().map(|entry| job(&entry, None)).collect());
+        plan.jobs = entries.into_iter().map(|entry| job(&entry, None)).collect();
+        return Ok(plan);
     }
     let base = Path::new(to);
-    let into = to.ends_with('/') || base.is_dir() || entries.len() > 1;
-    let selection = Selection::new(&args.include, &args.exclude)?;
-    let mut jobs = Vec::new();
-    for entry in entries {
-        let local = match entry.path.name() {
-            Some(name) if into => base.join(name),
-            _ => base.to_owned(),
-        };
-        if entry.is_file() {
-            jobs.push(job(&entry, Some(local)));
-        } else if args.recursive {
-            jobs.extend(plan_tree(session, &entry.path, &local, &selection).await?);
-        } else {
-            return Err(Failure::usage(format!("{} is a directory", entry.path))
+    let meaning = destination::meaning(to, destination::are_several(sources, &named))?;
+    if meaning == Meaning::Into {
+        destination::check_local(base, meaning, true)?;
+    }
+    let named = if args.recursive { named.outermost() } else { named };
+    let mut roots = Vec::new();
+    for entry in named.entries {
+        if !entry.is_file() && !args.recursive {
+            let path = entry.path.as_str();
+            return Err(Failure::usage(format!("{path} is a directory"))
+                .at(path)
                 .hint("say -r to download all below it"));
         }
+        let local = match entry.path.name() {
+            Some(name) if meaning == Meaning::Into => base.join(name),
+            _ => base.to_owned(),
+        };
+        destination::check_local(&local, Meaning::As, entry.is_file())?;
+        roots.push((entry, local));
     }
-    Ok(jobs)
+    let pairs = roots
+        .iter()
+        .map(|(entry, local)| (local.display().to_string(), entry.path.as_str()));
+    destination::check_distinct(pairs)?;
+    let selection = Selection::new(&args.include, &args.exclude)?;
+    for (entry, local) in roots {
+        if entry.is_file() {
+            plan.jobs.push(job(&entry, Some(local)));
+        } else {
+            plan_tree(session, &mut plan, &entry, &local, &selection).await?;
+        }
+    }
+    check_folding(base, &plan.jobs)?;
+    Ok(plan)
+}
+
+/// Refuses two files that would be one for the local file system, which matters where there are several.
+fn check_folding(base: &Path, jobs: &[Job<Item>]) -> Result<(), Failure> {
+    if jobs.len() < 2 {
+        return Ok(());
+    }
+    let pairs = jobs.iter().filter_map(|job| {
+        let to = job.work.to.as_deref()?;
+        Some((to.strip_prefix(base).unwrap_or(to), job.work.from.as_str()))
+    });
+    folding::check(base, pairs)
 }
 
 async fn plan_tree(
     session: &Session,
-    root: &RemotePath,
+    plan: &mut Plan,
+    root: &Entry,
     local: &Path,
     selection: &Selection,
-) -> Result<Vec<Job<Item>>, Failure> {
+) -> Result<(), Failure> {
     let options = ListOptions {
         recursive: true,
+        directories: true,
         ..ListOptions::default()
     };
-    let mut pages = session.client.list(root, options);
-    let mut jobs = Vec::new();
+    plan.directories.push((local.to_owned(), root.metadata.clone()));
+    let mut pages = session.client.list(&root.path, options);
     while let Some(page) = pages.next_page().await? {
-        for entry in page.into_iter().filter(Entry::is_file) {
-            let relative = entry
-                .path
-                .as_str()
-                .strip_prefix(root.as_str())
-                .unwrap_or_default();
-            if !selection.takes(relative.trim_start_matches('/')) {
+        for entry in page {
+            let path = entry.path.as_str();
+            let relative = path.strip_prefix(root.path.as_str()).unwrap_or_default();
+            let relative = relative.trim_start_matches('/');
+            let Some(to) = walk::local_below(local, &root.path, &entry.path) else {
                 continue;
-            }
-            if let Some(to) = walk::local_below(local, root, &entry.path) {
-                jobs.push(job(&entry, Some(to)));
+            };
+            if entry.is_file() && selection.takes(relative) {
+                plan.jobs.push(job(&entry, Some(to)));
+            } else if !entry.is_file() && !selection.has_includes() && !selection.excludes_directory(relative)
+            {
+                plan.directories.push((to, entry.metadata));
             }
         }
     }
-    std::fs::create_dir_all(local).map_err(|error| Failure::local("cannot create", local, &error))?;
-    Ok(jobs)
+    Ok(())
 }
 
 fn job(entry: &Entry, to: Option<PathBuf>) -> Job<Item> {
@@ -308,9 +370,12 @@ fn tell_plan(context: &Context, jobs: &[Job<Item>]) -> Result<(), Failure> {
     for job in jobs {
         let to = job.work.to.as_deref().map_or("-".into(), Path::to_string_lossy);
         if context.console.is_json() {
-            context.console.object(&serde_json::json!({
-                "path": job.work.from.as_str(), "destination": to, "size": job.size, "dry_run": true,
-            }))?;
+            context.console.object(&PlannedDownloadShape {
+                path: job.work.from.to_string(),
+                destination: to.into_owned(),
+                size: job.size,
+                dry_run: true,
+            })?;
         } else {
             let size = ByteCount::new(job.size.unwrap_or(0));
             context.console.line(&format!(

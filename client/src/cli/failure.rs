@@ -89,9 +89,23 @@ pub struct Failure {
     pub retryable: bool,
     /// The request as the server logged it; may be empty.
     pub request_id: String,
+    /// The remote or local path concerned; may be empty.
+    pub path: String,
+    /// With `E_PARTIAL` what was done and what was not; `done` and `not_done` in JSON.
+    #[serde(flatten)]
+    pub sides: Option<Box<Sides>>,
     /// The number the command ends with.
     #[serde(serialize_with = "as_number", rename = "exit")]
     pub exit: Exit,
+}
+
+/// Names of what was done and of what was not, as far as they are kept.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Sides {
+    /// What was done.
+    pub done: Vec<String>,
+    /// What was not; where a question could not be asked, what it was about.
+    pub not_done: Vec<String>,
 }
 
 fn as_number<S: serde::Serializer>(exit: &Exit, serializer: S) -> Result<S::Ok, S::Error> {
@@ -110,6 +124,8 @@ impl Failure {
             hint: String::new(),
             retryable: exit == Exit::Unavailable,
             request_id: String::new(),
+            path: String::new(),
+            sides: None,
             exit,
         }
     }
@@ -127,6 +143,22 @@ impl Failure {
         if self.hint.is_empty() {
             hint.clone_into(&mut self.hint);
         }
+        self
+    }
+
+    /// Says which path is concerned, where that is not said yet.
+    #[must_use]
+    pub fn at(mut self, path: &str) -> Self {
+        if self.path.is_empty() {
+            path.clone_into(&mut self.path);
+        }
+        self
+    }
+
+    /// Lists what was done and what was not.
+    #[must_use]
+    pub fn sides(mut self, done: Vec<String>, not_done: Vec<String>) -> Self {
+        self.sides = Some(Box::new(Sides { done, not_done }));
         self
     }
 
@@ -150,6 +182,7 @@ impl Failure {
             "E_LOCAL_FILE",
             format!("{action} {}: {error}", path.display()),
         )
+        .at(&path.display().to_string())
         .hint(hint)
     }
 
@@ -181,22 +214,6 @@ impl Failure {
             .hint("run the same command again for the rest: what is done already is not harmed by it")
     }
 
-    /// `failed` of `total` things were not done; the first of them failed with `first`.
-    pub fn partial(verb: &str, failed: usize, total: usize, first: &Failure) -> Self {
-        if failed == total {
-            return first.clone();
-        }
-        Self::new(
-            Exit::Partial,
-            "E_PARTIAL",
-            format!(
-                "{failed} of {total} files were not {verb}; the first: {}",
-                first.message
-            ),
-        )
-        .hint("run the same command again: what is done already is not harmed by it")
-    }
-
     /// Whether this is only the end of an output that nobody reads.
     pub fn is_silent(&self) -> bool {
         self.code == CLOSED
@@ -215,11 +232,8 @@ impl From<RpcError> for Failure {
     fn from(error: RpcError) -> Self {
         Self {
             retryable: error.kind.is_passing(),
-            exit: Exit::of(error.kind),
-            code: error.code,
-            message: error.message,
-            hint: error.hint,
             request_id: error.request_id,
+            ..Self::new(Exit::of(error.kind), &error.code, error.message).hint(error.hint)
         }
     }
 }
@@ -271,12 +285,5 @@ mod tests {
         for field in ["code", "message", "hint", "retryable", "request_id"] {
             assert!(json.get(field).is_some(), "{field}");
         }
-    }
-
-    #[test]
-    fn a_part_is_not_the_whole() {
-        let first = Failure::new(Exit::NotFound, "E_NOT_FOUND", "no /me/a");
-        assert_eq!(Failure::partial("sent", 1, 3, &first).exit, Exit::Partial);
-        assert_eq!(Failure::partial("sent", 3, 3, &first).exit, Exit::NotFound);
     }
 }

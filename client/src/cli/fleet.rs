@@ -13,8 +13,8 @@ use tokio::sync::Semaphore;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::human;
 use super::meter::{Meter, Reading};
+use super::partly::Parts;
 use crate::Progress;
 use crate::throttle::chunks_at_once;
 
@@ -45,11 +45,22 @@ pub(super) struct Outcome<R> {
 }
 
 impl<R> Outcome<R> {
-    /// The failure of the whole, if anything failed: that of the one file, or a partial one.
-    pub(super) fn failure(&self, verb: &str) -> Option<Failure> {
-        let total = self.done.len() + self.failed.len();
-        let (_, first) = self.failed.first()?;
-        Some(Failure::partial(verb, self.failed.len(), total, first))
+    /// Ends the command: lists both sides where something failed. `name` is what a person calls something that was done.
+    ///
+    /// # Errors
+    /// The failure of the one file, or a partial one.
+    pub(super) fn end(
+        self,
+        context: &Context,
+        verb: &'static str,
+        name: impl Fn(&R) -> String,
+    ) -> Result<(), Failure> {
+        let mut parts = Parts::new(verb);
+        self.done.iter().for_each(|done| parts.done(&name(done)));
+        for (name, failure) in self.failed {
+            parts.failed(&name, failure);
+        }
+        parts.end(context, |_| None)
     }
 }
 
@@ -162,7 +173,11 @@ where
     drop((ends, meter));
     if interrupted > 0 {
         let done = outcome.done.len();
-        tell_failures(context, &outcome.failed, tally.files);
+        let mut parts = Parts::new("done");
+        for (name, failure) in outcome.failed {
+            parts.failed(&name, failure);
+        }
+        parts.tell(context);
         return Err(Failure::interrupted_while(verb, done, tally.files));
     }
     Ok(outcome)
@@ -202,31 +217,4 @@ where
     let counted = size.unwrap_or_else(|| progress.now().bytes_done);
     tally.bytes_done.fetch_add(counted, Ordering::Relaxed);
     result
-}
-
-/// Tells about failures of single files, where there were several files: one line each, at most so many.
-pub(super) fn tell_failures(context: &Context, failed: &[(String, Failure)], total: usize) {
-    const LINES_MAX: usize = 20;
-    if total < 2 {
-        return;
-    }
-    if context.console.is_json() {
-        for (_, failure) in failed {
-            context.console.failure(failure);
-        }
-        return;
-    }
-    for (name, failure) in failed.iter().take(LINES_MAX) {
-        context.console.warn(&format!(
-            "{}: {} [{}]",
-            human::plain(name),
-            failure.message,
-            failure.code
-        ));
-    }
-    if failed.len() > LINES_MAX {
-        context
-            .console
-            .warn(&format!("and {} more", failed.len() - LINES_MAX));
-    }
 }

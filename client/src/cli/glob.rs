@@ -40,6 +40,11 @@ impl Selection {
         })
     }
 
+    /// Whether only what matches is taken, so that directories mean nothing by themselves.
+    pub(super) fn has_includes(&self) -> bool {
+        !self.include.is_empty()
+    }
+
     /// Whether the file at `path`, relative to where the selection begins, is wanted.
     pub(super) fn takes(&self, path: &str) -> bool {
         let matches = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(path));

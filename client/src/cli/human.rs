@@ -84,27 +84,28 @@ pub fn count(number: u64, thing: &str) -> String {
     }
 }
 
-/// From and up to which size: `+10M` at least, `-10M` at most, `10M` exactly, `1M..10M` both. The maximum 0 means none.
+/// From and up to which size: `+10M` at least, `-10M` at most, `10M` exactly, `1M..10M` both; `None`
+/// for no bound, which 0 is not.
 ///
 /// # Errors
 /// The text is none of these.
-pub fn size_range(text: &str) -> Result<(u64, u64), Failure> {
+pub fn size_range(text: &str) -> Result<(Option<ByteCount>, Option<ByteCount>), Failure> {
     let size = |part: &str| {
-        part.parse::<ByteCount>().map(ByteCount::get).map_err(|error| {
+        part.parse::<ByteCount>().map_err(|error| {
             Failure::usage(error.to_string()).hint("write --size +10M, -10M, 10M or 1M..10M")
         })
     };
     if let Some((from, to)) = text.split_once("..") {
-        let range = (size(from)?, size(to)?);
-        if range.0 > range.1 {
+        let (from, to) = (size(from)?, size(to)?);
+        if from > to {
             return Err(Failure::usage(format!("'{text}' is an empty range of sizes")));
         }
-        return Ok(range);
+        return Ok((Some(from), Some(to)));
     }
     match text.split_at_checked(1) {
-        Some(("+", rest)) => Ok((size(rest)?, 0)),
-        Some(("-", rest)) => Ok((0, size(rest)?)),
-        _ => size(text).map(|exact| (exact, exact)),
+        Some(("+", rest)) => Ok((Some(size(rest)?), None)),
+        Some(("-", rest)) => Ok((None, Some(size(rest)?))),
+        _ => size(text).map(|exact| (Some(exact), Some(exact))),
     }
 }
 
@@ -224,10 +225,16 @@ mod tests {
 
     #[test]
     fn sizes_are_ranges() {
-        assert_eq!(size_range("+10M").unwrap(), (10 << 20, 0));
-        assert_eq!(size_range("-1K").unwrap(), (0, 1024));
-        assert_eq!(size_range("5").unwrap(), (5, 5));
-        assert_eq!(size_range("1K..2K").unwrap(), (1024, 2048));
+        let size = |bytes| Some(ByteCount::new(bytes));
+        assert_eq!(size_range("+10M").unwrap(), (size(10 << 20), None));
+        assert_eq!(size_range("-1K").unwrap(), (None, size(1024)));
+        assert_eq!(size_range("5").unwrap(), (size(5), size(5)));
+        assert_eq!(size_range("1K..2K").unwrap(), (size(1024), size(2048)));
+        // Zero is a size like any other: empty files.
+        assert_eq!(size_range("0").unwrap(), (size(0), size(0)));
+        assert_eq!(size_range("-0").unwrap(), (None, size(0)));
+        assert_eq!(size_range("0..0").unwrap(), (size(0), size(0)));
+        assert_eq!(size_range("+0").unwrap(), (size(0), None));
         for text in ["", "+", "ten", "2K..1K"] {
             assert!(size_range(text).is_err(), "{text}");
         }

@@ -57,9 +57,9 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let session = context
         .session(remote.as_ref().and_then(|remote| remote.profile.as_deref()))
         .await?;
-    let (path, recursive) = match remote {
-        Some(remote) => (remote.path, args.recursive),
-        None => (own(&session).await?, true),
+    let (remote, recursive) = match remote {
+        Some(remote) => (remote, args.recursive),
+        None => (own(&session).await?.as_str().parse()?, true),
     };
     let mut listing = Listing {
         console: &context.console,
@@ -67,7 +67,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         whole_paths: recursive,
         held: (args.sort != Sort::Name).then(Vec::new),
     };
-    walk(&session, &mut listing, &path, recursive).await?;
+    walk(&session, &mut listing, &remote, recursive).await?;
     if let Some(mut held) = listing.held.take() {
         match args.sort {
             Sort::Name => {}
@@ -80,7 +80,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
 }
 
 /// The caller's own bucket.
-async fn own(session: &Session) -> Result<RemotePath, Failure> {
+pub(super) async fn own(session: &Session) -> Result<RemotePath, Failure> {
     let user = if session.user.is_empty() {
         session.client.whoami().await?.name
     } else {
@@ -92,9 +92,10 @@ async fn own(session: &Session) -> Result<RemotePath, Failure> {
 async fn walk(
     session: &Session,
     listing: &mut Listing<'_>,
-    path: &RemotePath,
+    remote: &Remote,
     recursive: bool,
 ) -> Result<(), Failure> {
+    let path = &remote.path;
     let client = &session.client;
     let options = || ListOptions {
         recursive,
@@ -103,11 +104,11 @@ async fn walk(
     if path.is_root() {
         return listing.pages(client.list(path, options())).await;
     }
-    let remote: Remote = path.as_str().parse()?;
-    let entries = super::destination::expand(client, &remote).await?;
-    let several = entries.len() > 1;
+    let named = super::destination::expand(client, remote).await?;
+    let several = named.by_pattern;
     listing.whole_paths |= several;
-    for entry in entries {
+    let named = if recursive { named.outermost() } else { named };
+    for entry in named.entries {
         if entry.is_file() || (several && !recursive) {
             listing.add(vec![entry])?;
         } else {

@@ -132,6 +132,11 @@ pub(super) async fn logout(context: &Context, _args: LogoutArgs) -> Result<(), F
             profile.password = None;
         }
     })?;
+    if context.console.is_json() {
+        return context
+            .console
+            .document(&serde_json::json!({ "profile": name, "logged_out": true }));
+    }
     context.console.note(&format!("profile '{name}' is logged out"));
     Ok(())
 }

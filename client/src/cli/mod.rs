@@ -20,8 +20,11 @@ pub mod shapes;
 mod destination;
 mod first_contact;
 mod fleet;
+mod folding;
 mod glob;
 mod health;
+mod kept;
+mod partly;
 mod remote;
 mod resume;
 mod secret;
@@ -40,6 +43,7 @@ mod placement;
 mod search;
 mod stat;
 pub mod status;
+mod trash;
 mod update;
 mod upload;
 mod user;
@@ -72,6 +76,7 @@ pub enum Command {
     Update(update::Args),
     #[command(visible_alias = "rm")]
     Delete(delete::Args),
+    Trash(trash::Args),
     Mv(mv::Args),
     Mkdir(mkdir::Args),
     Stat(stat::Args),
@@ -130,6 +135,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Search(args) => search::run(context, args).await,
         Command::Update(args) => update::run(context, args).await,
         Command::Delete(args) => delete::run(context, args).await,
+        Command::Trash(args) => trash::run(context, args).await,
         Command::Mv(args) => mv::run(context, args).await,
         Command::Mkdir(args) => mkdir::run(context, args).await,
         Command::Stat(args) => stat::run(context, args).await,

@@ -28,7 +28,11 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let remote: Remote = args.path.parse()?;
     let session = context.session(remote.profile.as_deref()).await?;
     let version = args.version.map(VersionId::new);
-    let placement = session.client.placement(&remote.path, version).await?;
+    let placement = session
+        .client
+        .placement(&remote.path, version)
+        .await
+        .map_err(|error| Failure::from(error).at(remote.path.as_str()))?;
     let shape = PlacementShape::from(&placement);
     let console = &context.console;
     if console.is_json() {

@@ -30,7 +30,8 @@ impl std::str::FromStr for Remote {
         let path = if trimmed.is_empty() && directory {
             RemotePath::root()
         } else {
-            trimmed.parse()?
+            let path: Result<RemotePath, _> = trimmed.parse();
+            path.map_err(|error| Failure::from(error).at(text))?
         };
         Ok(Self {
             profile,
@@ -38,6 +39,26 @@ impl std::str::FromStr for Remote {
             directory,
         })
     }
+}
+
+impl Remote {
+    /// The path with the slash at its end that was typed.
+    pub(super) fn as_typed(&self) -> String {
+        let slash = if self.directory && !self.path.is_root() {
+            "/"
+        } else {
+            ""
+        };
+        format!("{}{slash}", self.path)
+    }
+}
+
+/// All of `texts`.
+///
+/// # Errors
+/// One is no remote path.
+pub(super) fn remotes(texts: &[String]) -> Result<Vec<Remote>, Failure> {
+    texts.iter().map(|text| text.parse()).collect()
 }
 
 impl std::fmt::Display for Remote {

@@ -1,7 +1,6 @@
 //! `dbfs search`: files by name, size and age.
 
 use common::path::RemotePath;
-use common::units::ByteCount;
 
 use super::context::Context;
 use super::failure::Failure;
@@ -14,9 +13,11 @@ use crate::names::{Entry, SearchQuery};
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  dbfs search /me '*' --size 0            empty files
   dbfs search invoice                     names that contain the word, everywhere
   dbfs search /me '*.mov' --size +1G      a pattern, below a directory, by size
   dbfs search /me '**/raw/*' --newer 7d   a pattern with a slash is matched against the path
+  dbfs search /me 'target/'               everything below directories of this name
   dbfs search '*.tmp' -0 | xargs -0 dbfs delete")]
 pub struct Args {
     /// Where to search (default: everywhere), then a word or a pattern in quotes
@@ -59,12 +60,11 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         .as_deref()
         .map(human::size_range)
         .transpose()?
-        .unwrap_or((0, 0));
-    let bound = |bytes: u64| Some(bytes).filter(|bytes| *bytes != 0).map(ByteCount::new);
+        .unwrap_or_default();
     let query = SearchQuery {
         pattern: pattern.clone(),
-        size_min: bound(size_min),
-        size_max: bound(size_max),
+        size_min,
+        size_max,
         newer: args
             .newer
             .as_deref()

@@ -23,20 +23,19 @@ const TOKEN_RENEW_BEFORE: Duration = Duration::from_secs(300);
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let kind = error.kind();
+        let exit = match error.code() {
+            "E_INTERRUPTED" => Exit::Interrupted,
+            _ => Exit::of(kind),
+        };
+        let message = match &error {
+            // The server's own sentence names the thing concerned; which call it was is of no use to a person.
+            Error::Call { source, .. } => source.message.clone(),
+            _ => common::error::chain(&error),
+        };
         let failure = Self {
-            code: error.code().to_owned(),
-            message: match &error {
-                // The server's own sentence names the thing concerned; which call it was is of no use to a person.
-                Error::Call { source, .. } => source.message.clone(),
-                _ => common::error::chain(&error),
-            },
-            hint: error.hint(),
             retryable: kind.is_passing(),
             request_id: error.request_id().unwrap_or_default().to_owned(),
-            exit: match error.code() {
-                "E_INTERRUPTED" => Exit::Interrupted,
-                _ => Exit::of(kind),
-            },
+            ..Self::new(exit, error.code(), message).hint(error.hint())
         };
         match failure.exit {
             Exit::NotFound => failure.or_hint("`dbfs list` shows what is there and what you may see"),

@@ -1,6 +1,8 @@
 //! The JSON that commands print. Scripts rely on it: fields are added, never renamed or removed. Sizes are bytes, times
 //! are milliseconds since 1970 (UTC), digests and ids are hexadecimal text, versions and nodes are numbers.
 
+pub mod changes;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::failure::Failure;
-use super::remote::{Remote, profile_of};
+use super::remote::{profile_of, remotes};
 use super::shapes::EntryShape;
 use super::{destination, human};
 use crate::names::{Entry, EntryKind};
@@ -20,17 +20,10 @@ pub struct Args {
 /// # Errors
 /// A path does not exist, or may not be seen.
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
-    let remotes = args
-        .paths
-        .iter()
-        .map(|text| text.parse())
-        .collect::<Result<Vec<Remote>, Failure>>()?;
+    let remotes = remotes(&args.paths)?;
     let session = context.session(profile_of(&remotes)?).await?;
-    let mut entries = Vec::new();
-    for remote in &remotes {
-        entries.extend(destination::expand(&session.client, remote).await?);
-    }
-    let single = entries.len() == 1;
+    let named = destination::expand_all(&session.client, &remotes).await?;
+    let (entries, single) = (named.entries, remotes.len() == 1 && !named.by_pattern);
     for entry in &entries {
         match (context.console.is_json(), single) {
             (true, true) => context.console.document(&EntryShape::from(entry))?,

@@ -11,17 +11,24 @@ use common::path::RemotePath;
 use common::units::ByteCount;
 
 use super::context::Context;
+use super::destination::Meaning;
 use super::failure::Failure;
 use super::fleet::{self, Job};
 use super::glob::Selection;
+use super::kept::{self, LeftOut, SummaryShape};
+use super::partly::Parts;
 use super::remote::{Remote, sources_and_destination};
 use super::resume::Keeper;
 use super::send::send_one;
 use super::session::Session;
 use super::shapes::ReceiptShape;
+use super::shapes::changes::PlannedUploadShape;
 use super::{destination, human, walk};
 use crate::Progress;
 use crate::upload::{Condition, UploadOptions, UploadReceipt};
+
+/// So many targets are looked at before anything moves.
+const ROOTS_CHECKED_MAX: usize = 64;
 
 /// Uploads at once by default: enough that small files do not wait for each other's commits.
 const PARALLEL_DEFAULT: u64 = 16;
@@ -32,10 +39,13 @@ const PARALLEL_DEFAULT: u64 = 16;
 Examples:
   dbfs upload report.pdf /me/reports/          keeps the name: /me/reports/report.pdf
   dbfs upload -r photos /me/                   /me/photos/...
+  dbfs upload -r photos /me/pictures           /me/pictures/...
   tar c src | dbfs upload - /me/src.tar        from stdin
 
-A destination that ends in / or is a directory keeps the source's name. An interrupted upload of a large file goes on
-where it stopped when the same command is run again.")]
+A destination that ends in / means into that directory: the source keeps its name. Any other means as that name, also
+for a directory, whatever stands there: the same command run twice does the same. Several sources need a destination
+that ends in /. With -r empty directories, modification times and the executable bit are kept; owners, other permissions,
+extended attributes and hard links are not, symbolic links and special files are left out and counted. An interrupted upload of a large file goes on where it stopped when the same command is run again.")]
 pub struct Args {
     /// Local files or directories, or - for stdin; last the destination (/bucket/dir/name)
     #[arg(required = true, num_args = 2.., value_names = ["SRC", "DST"])]
@@ -86,9 +96,10 @@ pub(super) struct Item {
 #[derive(Debug, Default)]
 struct Plan {
     jobs: Vec<Job<Item>>,
-    empty_directories: Vec<RemotePath>,
+    /// Where they go, and where they are.
+    empty_directories: Vec<(RemotePath, PathBuf)>,
     failed: Vec<(String, Failure)>,
-    skipped: u64,
+    left_out: LeftOut,
 }
 
 /// Runs the command.
@@ -104,11 +115,12 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     }
     let session = context.session(to.profile.as_deref()).await?;
     let plan = plan(&session, &args, sources, &to).await?;
-    if plan.skipped > 0 {
-        let skipped = human::count(plan.skipped, "symbolic link or special file");
+    if let Some(left_out) = plan.left_out.words()
+        && !context.console.is_json()
+    {
         context
             .console
-            .note(&format!("left out {skipped} (--follow follows links)"));
+            .note(&format!("left out {left_out} (--follow follows links)"));
     }
     if args.dry_run {
         return tell_plan(context, &plan);
@@ -133,31 +145,50 @@ async fn carry_out(
     let several = plan.jobs.len() + plan.failed.len() > 1;
     let keeper = Keeper::new(context, session, !args.no_resume);
     let send = |item: Item, progress: Progress| {
-        let options = UploadOptions {
+        let mut options = UploadOptions {
             progress,
             ..options.clone()
         };
+        let found = item
+            .local
+            .as_deref()
+            .filter(|_| args.recursive)
+            .map(std::fs::metadata);
+        // What cannot be looked at is told when it is read.
+        if let Some(Ok(found)) = found {
+            for (key, value) in kept::of(&found) {
+                options.metadata.entry(key).or_insert(value);
+            }
+        }
         let (client, keeper) = (session.client.clone(), keeper.clone());
         async move {
             let source = item
                 .local
                 .as_deref()
                 .map_or_else(|| "-".to_owned(), |path| path.display().to_string());
-            let receipt = Box::pin(send_one(&client, &keeper, &item, options)).await?;
-            Ok((source, receipt))
+            match Box::pin(send_one(&client, &keeper, &item, options)).await {
+                Ok(receipt) => Ok((source, receipt)),
+                Err(failure) => Err(failure.at(&source)),
+            }
         }
     };
     let told = |(source, receipt): &(String, UploadReceipt)| tell_receipt(context, source, receipt, several);
     let mut outcome = fleet::run(context, "uploading", plan.jobs, args.jobs, send, told).await?;
     outcome.failed.extend(plan.failed);
-    for directory in &plan.empty_directories {
-        if let Err(error) = session.client.make_directory(directory).await {
+    for (directory, local) in &plan.empty_directories {
+        let kept = std::fs::metadata(local)
+            .map(|found| kept::of(&found))
+            .unwrap_or_default();
+        if let Err(error) = session.client.make_directory_with(directory, &kept).await {
             outcome.failed.push((directory.to_string(), error.into()));
         }
     }
-    let total = outcome.done.len() + outcome.failed.len();
+    let bytes: u64 = outcome.done.iter().map(|(_, receipt)| receipt.size.get()).sum();
+    if args.recursive && context.console.is_json() {
+        let summary = SummaryShape::new(outcome.done.len(), bytes, plan.left_out);
+        context.console.object(&summary)?;
+    }
     if several && !context.console.is_json() {
-        let bytes: u64 = outcome.done.iter().map(|(_, receipt)| receipt.size.get()).sum();
         let elapsed = context.seams.clock.moment().since(began);
         context.console.line(&format!(
             "{}, {} in {} ({:.0} files/s, {})",
@@ -168,30 +199,59 @@ async fn carry_out(
             human::rate(bytes, elapsed),
         ))?;
     }
-    fleet::tell_failures(context, &outcome.failed, total);
-    outcome.failure("uploaded").map_or(Ok(()), Err)
+    outcome.end(context, "uploaded", |(source, _)| source.clone())
+}
+
+/// A source and what it becomes.
+struct Root<'a> {
+    source: &'a str,
+    to: RemotePath,
+    /// `None` for stdin.
+    local: Option<(PathBuf, std::fs::Metadata)>,
+}
+
+/// Looks at everything before anything moves.
+async fn roots<'a>(session: &Session, sources: &'a [String], to: &Remote) -> Result<Vec<Root<'a>>, Failure> {
+    let meaning = destination::meaning(&to.as_typed(), sources.len() > 1)?;
+    let mut roots = Vec::new();
+    for source in sources {
+        let is_stdin = source == "-";
+        if is_stdin && meaning == Meaning::Into {
+            return Err(Failure::usage("stdin has no name of its own")
+                .hint("name the whole destination, for example /me/dir/name"));
+        }
+        let path = Path::new(source);
+        let local = if is_stdin {
+            None
+        } else {
+            let found =
+                std::fs::metadata(path).map_err(|error| Failure::local("cannot read", path, &error))?;
+            Some((path.to_owned(), found))
+        };
+        let to = match meaning {
+            Meaning::Into => to.path.join(&walk::own_name(path)?)?,
+            Meaning::As => to.path.clone(),
+        };
+        roots.push(Root { source, to, local });
+    }
+    destination::check_distinct(roots.iter().map(|root| (root.to.to_string(), root.source)))?;
+    // What lies at the targets of many sources is told by the servers, one by one.
+    for root in roots.iter().take(ROOTS_CHECKED_MAX) {
+        let is_file = root.local.as_ref().is_none_or(|(_, found)| !found.is_dir());
+        destination::check_remote(&session.client, &root.to, is_file).await?;
+    }
+    Ok(roots)
 }
 
 async fn plan(session: &Session, args: &Args, sources: &[String], to: &Remote) -> Result<Plan, Failure> {
-    let into = destination::is_directory(&session.client, to).await? || sources.len() > 1;
     let selection = Selection::new(&args.include, &args.exclude)?;
     let mut plan = Plan::default();
-    for source in sources {
-        if source == "-" {
-            if into {
-                return Err(Failure::usage("stdin has no name of its own")
-                    .hint("name the whole destination, for example /me/dir/name"));
-            }
-            plan.jobs.push(job("stdin", None, None, to.path.clone()));
+    for Root { source, to, local } in roots(session, sources, to).await? {
+        let Some((local, found)) = local else {
+            plan.jobs.push(job("stdin", None, None, to));
             continue;
-        }
-        let local = Path::new(source);
-        let found = std::fs::metadata(local).map_err(|error| Failure::local("cannot read", local, &error))?;
-        let to = if into {
-            to.path.join(&walk::own_name(local)?)?
-        } else {
-            to.path.clone()
         };
+        let local = local.as_path();
         if found.is_dir() {
             if !args.recursive {
                 return Err(
@@ -223,7 +283,8 @@ fn job(name: &str, local: Option<PathBuf>, size: Option<u64>, to: RemotePath) ->
 
 fn plan_tree(plan: &mut Plan, local: &Path, to: &RemotePath, selection: &Selection, follow: bool) {
     let tree = walk::walk(local, selection, follow);
-    plan.skipped += tree.skipped;
+    plan.left_out.symbolic_links += tree.left_out.symbolic_links;
+    plan.left_out.special_files += tree.left_out.special_files;
     plan.failed.extend(tree.failed);
     for file in tree.files {
         match to.join(&file.relative) {
@@ -234,8 +295,13 @@ fn plan_tree(plan: &mut Plan, local: &Path, to: &RemotePath, selection: &Selecti
         }
     }
     for directory in tree.empty_directories {
-        match to.join(&directory) {
-            Ok(path) => plan.empty_directories.push(path),
+        let path = if directory.is_empty() {
+            Ok(to.clone())
+        } else {
+            to.join(&directory)
+        };
+        match path {
+            Ok(path) => plan.empty_directories.push((path, local.join(&directory))),
             Err(error) => plan.failed.push((directory, error.into())),
         }
     }
@@ -249,9 +315,13 @@ fn tell_plan(context: &Context, plan: &Plan) -> Result<(), Failure> {
                 .local
                 .as_deref()
                 .map_or("-".into(), Path::to_string_lossy);
-            context.console.object(&serde_json::json!({
-                "source": source, "path": job.work.to.as_str(), "size": job.size, "dry_run": true,
-            }))?;
+            context.console.object(&PlannedUploadShape {
+                source: source.into_owned(),
+                path: job.work.to.to_string(),
+                size: job.size,
+                version: None,
+                dry_run: true,
+            })?;
         } else {
             let size = job
                 .size
@@ -263,14 +333,12 @@ fn tell_plan(context: &Context, plan: &Plan) -> Result<(), Failure> {
             ))?;
         }
     }
-    fleet::tell_failures(context, &plan.failed, plan.jobs.len() + plan.failed.len());
-    match plan.failed.first() {
-        Some((_, first)) => {
-            let total = plan.jobs.len() + plan.failed.len();
-            Err(Failure::partial("planned", plan.failed.len(), total, first))
-        }
-        None => Ok(()),
+    let mut parts = Parts::new("planned");
+    plan.jobs.iter().for_each(|job| parts.done(&job.name));
+    for (name, failure) in &plan.failed {
+        parts.failed(name, failure.clone());
     }
+    parts.end(context, |_| None)
 }
 
 fn tell_receipt(

@@ -6,6 +6,7 @@ use common::path::RemotePath;
 
 use super::failure::{Exit, Failure};
 use super::glob::Selection;
+use super::kept::LeftOut;
 
 /// A local file found by a walk.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,12 +24,13 @@ pub(super) struct Found {
 pub(super) struct Tree {
     /// Regular files, in order of their paths.
     pub files: Vec<Found>,
-    /// Directories without anything in them that is taken.
+    /// Directories without anything in them that is taken, the walk's beginning as the empty path; none where only
+    /// what matches is taken.
     pub empty_directories: Vec<String>,
     /// What cannot be taken: names that are not UTF-8, directories that cannot be read.
     pub failed: Vec<(String, Failure)>,
-    /// Symbolic links, sockets, devices: left out.
-    pub skipped: u64,
+    /// Symbolic links, sockets, devices.
+    pub left_out: LeftOut,
 }
 
 /// Walks `root`. Symbolic links are followed only where `follow` says so.
@@ -68,7 +70,12 @@ pub(super) fn walk(root: &Path, selection: &Selection, follow: bool) -> Tree {
         if kind.is_dir() {
             directories.push(path);
         } else if !kind.is_file() {
-            tree.skipped += 1;
+            let count = if kind.is_symlink() {
+                &mut tree.left_out.symbolic_links
+            } else {
+                &mut tree.left_out.special_files
+            };
+            *count += 1;
         } else if selection.takes(&path) {
             let size = entry.metadata().map(|metadata| metadata.len()).unwrap_or(0);
             tree.files.push(Found {
@@ -78,7 +85,12 @@ pub(super) fn walk(root: &Path, selection: &Selection, follow: bool) -> Tree {
             });
         }
     }
-    tree.empty_directories = childless(directories, &tree.files);
+    if !selection.has_includes() {
+        let is_empty = directories.is_empty() && tree.files.is_empty() && tree.failed.is_empty();
+        tree.empty_directories = childless(directories, &tree.files);
+        // The beginning itself.
+        tree.empty_directories.extend(is_empty.then(String::new));
+    }
     tree
 }
 
@@ -155,9 +167,11 @@ mod tests {
         let names: Vec<&str> = all.files.iter().map(|file| file.relative.as_str()).collect();
         assert_eq!(names, ["notes.txt", "src/b.rs", "src/deep/a.rs"]);
         assert_eq!(all.empty_directories, ["empty/er"]);
-        assert_eq!(all.skipped, 1);
+        assert_eq!((all.left_out.symbolic_links, all.left_out.special_files), (1, 0));
         let rust = walk(root, &Selection::new(&["*.rs".to_owned()], &[]).unwrap(), false);
-        assert_eq!(rust.files.len(), 3);
+        assert_eq!((rust.files.len(), rust.empty_directories.len()), (3, 0));
+        let nothing = walk(&root.join("empty/er"), &Selection::default(), false);
+        assert_eq!(nothing.empty_directories, [""]);
         assert_eq!(walk(root, &Selection::default(), true).files.len(), 5);
     }
 

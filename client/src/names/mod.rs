@@ -5,6 +5,7 @@ pub(crate) mod account;
 mod entry;
 mod installation;
 mod pages;
+pub(crate) mod trash;
 pub(crate) mod tree;
 mod user;
 
@@ -13,4 +14,5 @@ pub use installation::{
     ClusterState, DiskInfo, Durability, GroupState, Installation, Load, Member, NodeCondition, NodeInfo,
 };
 pub use pages::Pages;
+pub use trash::TrashItem;
 pub use user::{Login, NewUser, Role, User};

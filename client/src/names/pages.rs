@@ -9,18 +9,18 @@ use futures::Stream;
 use super::Entry;
 use crate::error::Error;
 
-type PageFuture = Pin<Box<dyn Future<Output = Result<(Vec<Entry>, String), Error>> + Send>>;
-pub(crate) type Fetch = Arc<dyn Fn(String) -> PageFuture + Send + Sync>;
+type PageFuture<T> = Pin<Box<dyn Future<Output = Result<(Vec<T>, String), Error>> + Send>>;
+pub(crate) type Fetch<T> = Arc<dyn Fn(String) -> PageFuture<T> + Send + Sync>;
 
 /// A listing under way. Nothing is asked for before it is wanted.
-pub struct Pages {
-    fetch: Fetch,
+pub struct Pages<T = Entry> {
+    fetch: Fetch<T>,
     /// `None` after the last page.
     token: Option<String>,
 }
 
-impl Pages {
-    pub(crate) fn new(fetch: Fetch) -> Self {
+impl<T: Send + 'static> Pages<T> {
+    pub(crate) fn new(fetch: Fetch<T>) -> Self {
         Self {
             fetch,
             token: Some(String::new()),
@@ -31,7 +31,7 @@ impl Pages {
     ///
     /// # Errors
     /// Not found, not allowed, or nobody to ask.
-    pub async fn next_page(&mut self) -> Result<Option<Vec<Entry>>, Error> {
+    pub async fn next_page(&mut self) -> Result<Option<Vec<T>>, Error> {
         let Some(token) = self.token.clone() else {
             return Ok(None);
         };
@@ -41,7 +41,7 @@ impl Pages {
     }
 
     /// All entries, one by one. Ends after the first error.
-    pub fn entries(self) -> impl Stream<Item = Result<Entry, Error>> + Send {
+    pub fn entries(self) -> impl Stream<Item = Result<T, Error>> + Send {
         let state = (Some(self), Vec::new().into_iter());
         futures::stream::unfold(state, |(mut pages, mut page)| async move {
             loop {
@@ -61,7 +61,7 @@ impl Pages {
     ///
     /// # Errors
     /// See [`Pages::next_page`].
-    pub async fn all(mut self) -> Result<Vec<Entry>, Error> {
+    pub async fn all(mut self) -> Result<Vec<T>, Error> {
         let mut all = Vec::new();
         while let Some(page) = self.next_page().await? {
             all.extend(page);
@@ -70,7 +70,7 @@ impl Pages {
     }
 }
 
-impl std::fmt::Debug for Pages {
+impl<T> std::fmt::Debug for Pages<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pages")
             .field("token", &self.token)

@@ -34,7 +34,7 @@ pub(crate) async fn stat(router: &Router, path: &RemotePath) -> Result<Entry, Er
 
 pub(crate) fn list(router: &Arc<Router>, path: &RemotePath, options: ListOptions) -> Pages {
     let (router, path) = (Arc::clone(router), path.to_string());
-    let fetch: Fetch = Arc::new(move |page_token| {
+    let fetch: Fetch<Entry> = Arc::new(move |page_token| {
         let router = Arc::clone(&router);
         let request = wire::ListRequest {
             path: path.clone(),
@@ -58,7 +58,7 @@ pub(crate) fn list(router: &Arc<Router>, path: &RemotePath, options: ListOptions
 
 pub(crate) fn search(router: &Arc<Router>, path: &RemotePath, query: SearchQuery) -> Pages {
     let (router, path) = (Arc::clone(router), path.to_string());
-    let fetch: Fetch = Arc::new(move |page_token| {
+    let fetch: Fetch<Entry> = Arc::new(move |page_token| {
         let router = Arc::clone(&router);
         let request = wire::SearchRequest {
             path: path.clone(),

@@ -14,6 +14,7 @@ use proto::error::RpcError;
 use proto::files::v1::files_client::FilesClient;
 use proto::names::v1 as names;
 use proto::names::v1::names_client::NamesClient;
+use proto::trash::v1::trash_client::TrashClient;
 use proto::{
     AUTHORIZATION_HEADER, CONTROL_MESSAGE_BYTES_MAX, IDEMPOTENCY_BORN_HEADER, IDEMPOTENCY_KEY_HEADER,
     PROTOCOL_VERSION, PROTOCOL_VERSION_MIN,
@@ -112,6 +113,11 @@ impl Try {
     /// The names service.
     pub(crate) fn names(&self) -> NamesClient<Channel> {
         NamesClient::new(self.channel.clone()).max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX)
+    }
+
+    /// The trash service.
+    pub(crate) fn trash(&self) -> TrashClient<Channel> {
+        TrashClient::new(self.channel.clone()).max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX)
     }
 
     /// The files service.

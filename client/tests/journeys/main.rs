@@ -11,12 +11,14 @@
 extern crate dbfs_client as client;
 
 mod commands;
+mod contract;
 mod download;
 mod fake;
 mod names;
 mod resume;
 mod sinks;
 mod sources;
+mod targets;
 mod upload;
 
 use common::ids::Digest;

@@ -122,7 +122,7 @@ fn no_space(size_hint: Option<u64>) -> Refusal {
         "E_NO_SPACE",
         format!("no cluster has room for {what}"),
     )
-    .hint("add disks or a cluster, or delete files permanently")
+    .hint("add disks or a cluster, or release what was deleted: `dbfs trash empty`")
 }
 
 /// Two different ones where there are two.

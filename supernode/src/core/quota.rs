@@ -48,7 +48,7 @@ impl Quota {
                     ByteCount::new(limit)
                 ),
             )
-            .hint("delete files (permanently, to skip the trash) or ask an administrator for more")),
+            .hint("what is in the trash counts: `dbfs trash empty` releases it; or ask an administrator for more")),
             Some(_) | None => Ok(()),
         }
     }

@@ -8,6 +8,7 @@
 pub(crate) mod data;
 mod files;
 mod names;
+mod trash;
 pub(crate) mod world;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use common::tls::{ALPN_BULK, ALPN_CONTROL, Authority, Identity, Reloadable, Role
 use proto::control::{Limits, Routes, serve};
 use proto::files::v1::files_server::FilesServer;
 use proto::names::v1::names_server::NamesServer;
+use proto::trash::v1::trash_server::TrashServer;
 
 use data::Node;
 use world::World;
@@ -81,6 +83,7 @@ impl Fake {
                 world: Arc::clone(&world),
                 me,
             }));
+            let routes = routes.with(TrashServer::new(trash::Trash(Arc::clone(&world))));
             let (address, stop) = control(&supernode_identity, routes, &all).await;
             world.state().supernodes.push(address);
             supernode_stops.push(stop);

@@ -199,6 +199,7 @@ impl Names for Supernode {
                     key,
                     path: asked.path,
                     condition: asked.condition.unwrap_or_default(),
+                    metadata: asked.metadata,
                     state: UploadState::Open,
                     refused: Default::default(),
                     repeatable: asked.repeatable,
@@ -251,25 +252,36 @@ impl Names for Supernode {
     /// Pages of two entries.
     async fn list(&self, request: Request<ListRequest>) -> Answer<ListReply> {
         let list = |state: &mut State, asked: ListRequest| {
-            let after = asked.page_token.clone();
-            let found: Vec<_> = state
-                .files
-                .iter()
-                .filter(|(path, _)| path.starts_with(&asked.path) && **path > after)
-                .take(3)
+            let above = format!("{}/", asked.path.trim_end_matches('/'));
+            let mut paths = std::collections::BTreeSet::new();
+            for path in state.files.keys().chain(&state.directories) {
+                let Some(below) = path.strip_prefix(&above).filter(|below| !below.is_empty()) else {
+                    continue;
+                };
+                if !asked.recursive {
+                    paths.insert(format!("{above}{}", below.split('/').next().unwrap()));
+                    continue;
+                }
+                if state.files.contains_key(path) || asked.directories {
+                    paths.insert(path.clone());
+                }
+                for (at, _) in below.match_indices('/').filter(|_| asked.directories) {
+                    paths.insert(format!("{above}{}", &below[..at]));
+                }
+            }
+            let after: Vec<String> = paths
+                .into_iter()
+                .filter(|path| *path > asked.page_token)
                 .collect();
-            let next = if found.len() > 2 {
-                found[1].0.clone()
-            } else {
-                String::new()
-            };
+            let entries: Result<Vec<Entry>, RpcError> =
+                after.iter().take(2).map(|path| state.entry(path)).collect();
             Ok(ListReply {
-                entries: found
-                    .into_iter()
-                    .take(2)
-                    .map(|(path, version)| version.entry(path))
-                    .collect(),
-                next_page_token: next,
+                entries: entries?,
+                next_page_token: after
+                    .get(1)
+                    .filter(|_| after.len() > 2)
+                    .cloned()
+                    .unwrap_or_default(),
             })
         };
         self.any("list", request, list).await
@@ -292,6 +304,9 @@ impl Names for Supernode {
     async fn make_directory(&self, request: Request<MakeDirectoryRequest>) -> Answer<Entry> {
         let make = |state: &mut State, asked: MakeDirectoryRequest| {
             state.directories.push(asked.path.clone());
+            if !asked.metadata.is_empty() {
+                state.metadata.insert(asked.path.clone(), asked.metadata);
+            }
             state.entry(&asked.path)
         };
         self.leader("make directory", request, make).await
@@ -311,6 +326,17 @@ impl Names for Supernode {
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Answer<DeleteReply> {
         let delete = |state: &mut State, asked: DeleteRequest| {
+            let below = format!("{}/", asked.path);
+            if asked.recursive && !state.files.contains_key(&asked.path) {
+                state.entry(&asked.path)?;
+                state
+                    .directories
+                    .retain(|path| *path != asked.path && !path.starts_with(&below));
+                let before = state.files.len();
+                state.files.retain(|path, _| !path.starts_with(&below));
+                let files = (before - state.files.len()) as u64;
+                return Ok(DeleteReply { files, bytes: 0 });
+            }
             let file = state
                 .files
                 .get(&asked.path)
@@ -323,7 +349,12 @@ impl Names for Supernode {
                 ));
             }
             let bytes = file.size;
-            state.files.remove(&asked.path);
+            let number = state.calls.len() as u64;
+            let version = state.files.remove(&asked.path);
+            let kept = version.filter(|_| !asked.permanent);
+            state
+                .trash
+                .extend(kept.map(|version| (number, asked.path.clone(), version)));
             Ok(DeleteReply { files: 1, bytes })
         };
         self.leader("delete", request, delete).await

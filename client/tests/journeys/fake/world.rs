@@ -1,6 +1,6 @@
 //! What the fake servers share: the state of names and files, a script of faults, and a record of calls.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -34,6 +34,10 @@ pub(crate) struct State {
     pub(crate) uploads: BTreeMap<u64, Upload>,
     pub(crate) files: BTreeMap<String, Version>,
     pub(crate) directories: Vec<String>,
+    /// What is kept with files and directories, by path.
+    pub(crate) metadata: BTreeMap<String, HashMap<String, String>>,
+    /// Numbers, paths and versions of what was deleted, the oldest first.
+    pub(crate) trash: Vec<(u64, String, Version)>,
     next_attempt: u64,
     /// Who keeps the second copy of an attempt, as planned.
     pub(crate) delegates: BTreeMap<AttemptId, u64>,
@@ -68,6 +72,8 @@ impl Default for State {
             uploads: BTreeMap::new(),
             files: BTreeMap::new(),
             directories: vec!["/me".to_owned()],
+            metadata: BTreeMap::new(),
+            trash: Vec::new(),
             next_attempt: 1,
             delegates: BTreeMap::new(),
             copies: 2,
@@ -90,6 +96,7 @@ pub(crate) struct Upload {
     pub(crate) key: Vec<u8>,
     pub(crate) path: String,
     pub(crate) condition: names::Condition,
+    pub(crate) metadata: HashMap<String, String>,
     pub(crate) state: names::UploadState,
     pub(crate) refused: (String, String),
     /// The client says that it can send everything again.
@@ -191,13 +198,20 @@ impl State {
     }
 
     pub(crate) fn entry(&self, path: &str) -> Result<names::Entry, RpcError> {
+        let metadata = self.metadata.get(path).cloned().unwrap_or_default();
         if let Some(version) = self.files.get(path) {
-            return Ok(version.entry(path));
+            return Ok(names::Entry {
+                metadata,
+                ..version.entry(path)
+            });
         }
-        if self.directories.iter().any(|directory| directory == path) {
+        let below = format!("{path}/");
+        let is_implied = self.files.keys().any(|file| file.starts_with(&below));
+        if is_implied || self.directories.iter().any(|directory| directory == path) {
             return Ok(names::Entry {
                 kind: names::EntryKind::Directory.into(),
                 path: path.to_owned(),
+                metadata,
                 ..names::Entry::default()
             });
         }
@@ -241,6 +255,7 @@ impl State {
             row.key.clear();
         } else if holds {
             row.state = names::UploadState::Published;
+            self.metadata.insert(upload.path.clone(), upload.metadata);
             self.files.insert(upload.path, upload.version.unwrap());
         } else {
             row.state = names::UploadState::Refused;
