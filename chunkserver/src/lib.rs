@@ -20,6 +20,7 @@ pub mod control;
 pub mod config;
 pub mod metrics;
 
+mod credentials;
 mod run;
 
 pub use config::Config;

@@ -88,8 +88,11 @@ pub struct Limits {
     pub chunk_tries_max: u32,
     /// A control call that takes longer is tried elsewhere.
     pub call_timeout: Duration,
-    /// No further try of a control call begins after so long.
+    /// No further try of a control call begins after so long without an answer, while no transfer of this client has
+    /// begun to move bytes. Calls that follow each other share it: a command that meets no quorum ends soon.
     pub give_up_after: Duration,
+    /// As `give_up_after`, once a transfer of this client moves bytes, and for servers that are busy.
+    pub patient_give_up_after: Duration,
     /// A data connection on which nothing moves for so long has failed, however slow it may be otherwise.
     pub data_stall_timeout: Duration,
     /// How long nodes that are busy are asked again for one chunk of which nothing moves meanwhile.
@@ -110,7 +113,8 @@ impl Default for Limits {
             plans_ahead_max: 16,
             chunk_tries_max: 8,
             call_timeout: Duration::from_secs(10),
-            give_up_after: Duration::from_secs(35),
+            give_up_after: Duration::from_secs(7),
+            patient_give_up_after: Duration::from_secs(35),
             data_stall_timeout: Duration::from_secs(10),
             busy_wait_max: Duration::from_secs(600),
             outcome_wait_max: Duration::from_secs(60),

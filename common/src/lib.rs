@@ -22,12 +22,15 @@ pub mod checksum;
 pub mod random;
 pub mod time;
 
+pub mod address;
 pub mod disk;
 pub mod net;
 pub mod tls;
 
 pub mod config;
 pub mod fail;
+pub mod reload;
 pub mod retry;
 pub mod shutdown;
+pub mod standing;
 pub mod telemetry;

@@ -37,6 +37,8 @@ pub(crate) struct Leading {
 struct Heard {
     time: ClusterTime,
     at: Option<Moment>,
+    /// When `time` last went on. A leader without a quorum soon says the same time over and over.
+    advanced: Option<Moment>,
 }
 
 impl Timekeeper {
@@ -113,9 +115,25 @@ impl Timekeeper {
     /// A leader said that it is `millis`.
     pub(crate) fn heard(&self, millis: u64) {
         let at = self.clock.moment();
+        let said = ClusterTime::from_millis(millis);
         let mut heard = self.heard.lock();
-        heard.time = heard.time.max(ClusterTime::from_millis(millis));
+        if said > heard.time {
+            heard.time = said;
+            heard.advanced = Some(at);
+        }
         heard.at = Some(at);
+    }
+
+    /// How long the group's time, as leaders say it, has stood still; `None` if none was ever heard.
+    pub(crate) fn standing_still(&self) -> Option<Duration> {
+        let at = self.heard.lock().advanced?;
+        Some(self.clock.moment().since(at))
+    }
+
+    /// How long our leadership has been in force; `None` while we do not lead.
+    pub(crate) fn leading_for(&self) -> Option<Duration> {
+        let leading = self.leading()?;
+        Some(self.clock.moment().since(leading.since))
     }
 
     /// How long no leader was heard; `None` if none ever was.
@@ -171,5 +189,11 @@ mod tests {
         time.advance(Duration::from_secs(3));
         assert_eq!(keeper.now().as_millis(), 500);
         assert_eq!(keeper.unheard(), Some(Duration::from_secs(3)));
+        // A leader without a quorum goes on saying what it said.
+        keeper.heard(500);
+        assert_eq!(keeper.unheard(), Some(Duration::ZERO));
+        assert_eq!(keeper.standing_still(), Some(Duration::from_secs(3)));
+        keeper.heard(501);
+        assert_eq!(keeper.standing_still(), Some(Duration::ZERO));
     }
 }

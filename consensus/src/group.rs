@@ -1,10 +1,11 @@
 //! The handle to a group's member in this process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::ids::Epoch;
+use common::ids::{Epoch, NodeId};
 use common::shutdown::Shutdown;
 use common::time::{Clock, ClusterTime};
 use futures::future::BoxFuture;
@@ -30,7 +31,7 @@ use crate::roster::Roster;
 use crate::settings::Settings;
 use crate::start::{self, Started};
 use crate::state::StateMachine;
-use crate::status::{GroupStatus, Member, Role};
+use crate::status::{GroupStatus, Member, Reach, Role};
 use crate::transport::{MESSAGE_BYTES_MAX, RaftService};
 
 /// How long a leader that ends waits for another to take the lead.
@@ -339,6 +340,16 @@ impl<M: Machine> Group<M> {
         roster
             .leader()
             .filter(|leader| leader.node_id != roster.identity.node)
+    }
+
+    /// Whether the group works as far as this member can tell: something it proposed now would be committed.
+    pub fn sees_quorum(&self) -> bool {
+        self.inner.ledger.roster.sees_quorum()
+    }
+
+    /// How this member, which leads, reaches every member; empty while it does not lead.
+    pub fn reach(&self) -> BTreeMap<NodeId, Reach> {
+        self.inner.ledger.roster.reach()
     }
 
     /// How many members vote.

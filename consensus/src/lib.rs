@@ -46,4 +46,4 @@ pub use error::Error;
 pub use group::Group;
 pub use machine::{Applying, FeatureLevel, Machine};
 pub use settings::{Limits, Settings, Timings};
-pub use status::{GroupStatus, Member, MemberRecord, Role};
+pub use status::{Condition, GroupStatus, Member, MemberRecord, Reach, Role};

@@ -17,6 +17,8 @@ use crate::error::Error;
 use crate::ledger::Ledger;
 use crate::transport::{Lane, Peers};
 
+/// A read of a group that has been without a quorum for longer than elections take waits only so long for one.
+const NO_QUORUM_WAIT: Duration = Duration::from_millis(500);
 /// Pause before asking again during an election.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -97,7 +99,11 @@ impl Anywhere {
             if !passing {
                 return outcome;
             }
-            if clock.moment().since(began) > self.limit {
+            let waited = clock.moment().since(began);
+            if waited >= NO_QUORUM_WAIT && self.ledger.roster.lost_quorum() {
+                return Err(Error::retry("no majority of the group works together"));
+            }
+            if waited > self.limit {
                 return Err(Error::retry("no leader confirms the position of a read"));
             }
             clock.sleep(ASK_AGAIN).await;
@@ -108,6 +114,10 @@ impl Anywhere {
         let us = self.ledger.roster.identity.node.get();
         let leader = self.ledger.roster.leader_id();
         let leader = leader.ok_or_else(|| self.ledger.roster.not_leader())?;
+        if leader == us && self.ledger.roster.lost_quorum() {
+            // A round would only wait for those who do not answer.
+            return Err(Error::retry("this member leads without a majority"));
+        }
         if leader == us {
             return self.here.index().await;
         }

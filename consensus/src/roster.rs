@@ -1,6 +1,6 @@
 //! What a member says about its group: status and members, put together from Raft and the committed records.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use common::ids::{Epoch, NodeId};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant as _, ServerState};
 
+use crate::background::voters::LAG_ENTRIES_MAX;
 use crate::cluster_time::Timekeeper;
 use crate::engine::Raft;
 use crate::error::Error;
 use crate::health::Health;
 use crate::settings::Timings;
-use crate::state::Shared;
-use crate::status::{GroupStatus, Member, Role};
+use crate::state::{MemberRow, Shared};
+use crate::status::{Condition, GroupStatus, Member, Reach, Role};
 use crate::transport::Identity;
 
 pub(crate) struct Roster {
@@ -99,6 +100,73 @@ impl Roster {
             metrics.state == ServerState::Leader && metrics.vote.leader_id.term == leading.term
         };
         (in_force && self.health.check().is_ok() && self.has_quorum()).then_some(leading.epoch)
+    }
+
+    /// Whether the group works as far as this member can tell: it leads with a quorum, or a leader's time goes on.
+    pub(crate) fn sees_quorum(&self) -> bool {
+        let is_recent = |age: Duration| age <= self.silence_max();
+        self.health.check().is_ok()
+            && (self.epoch().is_some()
+                || (self.timekeeper.leading().is_none()
+                    && self.timekeeper.standing_still().is_some_and(is_recent)))
+    }
+
+    /// Whether the group is known not to work: this member leads without a quorum, or no leader's time has gone on for
+    /// longer than elections take. One that has just started knows neither.
+    pub(crate) fn lost_quorum(&self) -> bool {
+        match self.timekeeper.leading() {
+            Some(_) => self.epoch().is_none(),
+            None => self
+                .timekeeper
+                .standing_still()
+                .is_some_and(|age| age > self.silence_max()),
+        }
+    }
+
+    /// After so long without a word an election is over or does not succeed.
+    fn silence_max(&self) -> Duration {
+        self.timings.election_max * 2
+    }
+
+    /// How this member, which leads, reaches each of the others and itself; nothing while it does not lead.
+    pub(crate) fn reach(&self) -> BTreeMap<NodeId, Reach> {
+        let Some(leading_for) = self.timekeeper.leading_for() else {
+            return BTreeMap::new();
+        };
+        let (heartbeats, replication, last) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let last = metrics.last_log_index.unwrap_or(0);
+            (metrics.heartbeat.clone(), metrics.replication.clone(), last)
+        };
+        let (heartbeats, replication) = (heartbeats.unwrap_or_default(), replication.unwrap_or_default());
+        let of = |row: &MemberRow| {
+            let is_us = row.node == self.identity.node.get();
+            let answered = heartbeats.get(&row.node).copied().flatten();
+            let silent_for = match answered {
+                _ if is_us => Duration::ZERO,
+                Some(at) => at.elapsed(),
+                None => leading_for,
+            };
+            let matching = replication.get(&row.node).copied().flatten();
+            let lag_entries = match matching {
+                _ if is_us => Some(0),
+                matching => matching.map(|id| last.saturating_sub(id.index())),
+            };
+            let condition = match () {
+                () if !row.active => Condition::SetAside,
+                () if silent_for > self.silence_max() => Condition::Silent,
+                () if lag_entries.is_some_and(|lag| lag > LAG_ENTRIES_MAX) => Condition::CatchingUp,
+                () => Condition::UpToDate,
+            };
+            let reach = Reach {
+                silent_for,
+                lag_entries,
+                condition,
+            };
+            (NodeId::new(row.node), reach)
+        };
+        self.state.members.borrow().iter().map(of).collect()
     }
 
     /// How many members vote.

@@ -1,6 +1,7 @@
 //! What a member knows about its group.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::ids::{ClusterId, Epoch, LogIndex, NodeId};
 use common::time::ClusterTime;
@@ -59,6 +60,41 @@ pub struct Member {
     /// Whether it takes part in replication: a member that was unreachable for long is set aside until it announces
     /// itself again.
     pub active: bool,
+}
+
+/// How the leader reaches a member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reach {
+    /// How long it has not answered. One that never answered has been silent since this leadership began.
+    pub silent_for: Duration,
+    /// How many entries of the log it lacks; `None` while that is not known.
+    pub lag_entries: Option<u64>,
+    /// What the two amount to.
+    pub condition: Condition,
+}
+
+/// What the leader makes of a member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Condition {
+    /// It answers and has nearly all of the log.
+    UpToDate,
+    /// It answers and receives what it lacks.
+    CatchingUp,
+    /// It has not answered for longer than an election takes.
+    Silent,
+    /// It takes no part until it announces itself again.
+    SetAside,
+}
+
+impl From<Condition> for proto::names::v1::MemberState {
+    fn from(condition: Condition) -> Self {
+        match condition {
+            Condition::UpToDate => Self::UpToDate,
+            Condition::CatchingUp => Self::CatchingUp,
+            Condition::Silent => Self::Silent,
+            Condition::SetAside => Self::SetAside,
+        }
+    }
 }
 
 /// A member's view of its group; another member's may be ahead.

@@ -1,4 +1,10 @@
-//! The metrics endpoint: `GET /metrics` in Prometheus' text format, `GET /healthz` for liveness probes.
+//! The metrics endpoint: `GET /metrics` in Prometheus' text format, and answers for probes.
+//!
+//! | path | answers 200 while | otherwise |
+//! |---|---|---|
+//! | `/livez`, `/healthz` | the process answers at all, whatever its disks and its group do | no answer: start it again |
+//! | `/readyz` | it has opened what it keeps and serves | 503: send it no callers yet |
+//! | `/quorumz` | its Raft group commits what is asked of it | 503: look at the others; starting this one again does not help |
 //!
 //! Invariant (P10): at most so many connections, each for so long; whoever connects can read numbers and nothing else.
 //! It speaks plain HTTP without a login, so it is off unless configured, and belongs on a loopback or private address.
@@ -11,6 +17,7 @@ use bytes::Bytes;
 use client::cli::failure::{Exit, Failure};
 use common::net::{Connection, Listen};
 use common::shutdown::Shutdown;
+use common::standing::Standing;
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -37,6 +44,7 @@ pub(crate) struct Config {
 pub(crate) async fn serve(
     config: &Config,
     registry: &Registry,
+    standing: &Standing,
     seams: &client::Seams,
     shutdown: &Shutdown,
 ) -> Result<(), Failure> {
@@ -52,12 +60,23 @@ pub(crate) async fn serve(
         .hint("write another address at metrics.listen, or leave it empty")
     })?;
     tracing::info!(address = listener.address(), "serving metrics");
-    let (registry, seams, shutdown) = (registry.clone(), seams.clone(), shutdown.clone());
-    tokio::spawn(async move { shutdown.guard(accept(listener, registry, seams)).await });
+    let shown = Shown {
+        registry: registry.clone(),
+        standing: standing.clone(),
+    };
+    let (seams, shutdown) = (seams.clone(), shutdown.clone());
+    tokio::spawn(async move { shutdown.guard(accept(listener, shown, seams)).await });
     Ok(())
 }
 
-async fn accept(mut listener: Box<dyn Listen>, registry: Registry, seams: client::Seams) {
+/// What can be asked for.
+#[derive(Clone)]
+struct Shown {
+    registry: Registry,
+    standing: Standing,
+}
+
+async fn accept(mut listener: Box<dyn Listen>, shown: Shown, seams: client::Seams) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok((connection, _)) = listener.accept().await else {
@@ -67,33 +86,40 @@ async fn accept(mut listener: Box<dyn Listen>, registry: Registry, seams: client
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             continue;
         };
-        let (clock, registry) = (seams.clock.clone(), registry.clone());
+        let (clock, shown) = (seams.clock.clone(), shown.clone());
         tokio::spawn(async move {
             // Whoever is slow or speaks nonsense is left.
             let _ = clock
-                .timeout(CONNECTION_TIMEOUT, answer_all(connection, registry))
+                .timeout(CONNECTION_TIMEOUT, answer_all(connection, shown))
                 .await;
             drop(place);
         });
     }
 }
 
-async fn answer_all(connection: Connection, registry: Registry) -> hyper::Result<()> {
-    let service = service_fn(|request| std::future::ready(answer(&request, &registry)));
+async fn answer_all(connection: Connection, shown: Shown) -> hyper::Result<()> {
+    let service = service_fn(|request| std::future::ready(answer(&request, &shown)));
     let server = hyper::server::conn::http1::Builder::new();
     server.serve_connection(TokioIo::new(connection), service).await
 }
 
-fn answer<B>(request: &Request<B>, registry: &Registry) -> Result<Response<Full<Bytes>>, Infallible> {
+fn answer<B>(request: &Request<B>, shown: &Shown) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/metrics") => match TextEncoder::new().encode_to_string(&all(registry)) {
+        (&Method::GET, "/metrics") => match TextEncoder::new().encode_to_string(&all(&shown.registry)) {
             Ok(text) => (StatusCode::OK, text),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         },
-        (&Method::GET, "/healthz") => (StatusCode::OK, "ok\n".to_owned()),
+        (&Method::GET | &Method::HEAD, "/livez" | "/healthz") => (StatusCode::OK, "ok\n".to_owned()),
+        (&Method::GET | &Method::HEAD, "/readyz") => {
+            probe(shown.standing.is_ready(), "this process does not serve yet\n")
+        }
+        (&Method::GET | &Method::HEAD, "/quorumz") => probe(
+            shown.standing.has_quorum(),
+            "no majority of this process's group works together\n",
+        ),
         _ => (
             StatusCode::NOT_FOUND,
-            "there is /metrics and /healthz\n".to_owned(),
+            "there is /metrics, /livez, /readyz and /quorumz\n".to_owned(),
         ),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
@@ -103,6 +129,14 @@ fn answer<B>(request: &Request<B>, registry: &Registry) -> Result<Response<Full<
         hyper::header::HeaderValue::from_static("text/plain; version=0.0.4"),
     );
     Ok(response)
+}
+
+fn probe(holds: bool, otherwise: &str) -> (StatusCode, String) {
+    if holds {
+        (StatusCode::OK, "ok\n".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, otherwise.to_owned())
+    }
 }
 
 /// The role's numbers, and those of the process as such (CPU, memory, open files), which the library keeps by itself.
@@ -132,7 +166,12 @@ mod tests {
         let listener = seams.network.bind("127.0.0.1:0").await.unwrap();
         let address = listener.address();
         let registry = Registry::new();
-        tokio::spawn(accept(listener, registry.clone(), seams.clone()));
+        let standing = Standing::default();
+        let shown = Shown {
+            registry: registry.clone(),
+            standing: standing.clone(),
+        };
+        tokio::spawn(accept(listener, shown, seams.clone()));
         let counter = prometheus::IntCounter::new("dbfs_test_total", "A test.").unwrap();
         registry.register(Box::new(counter.clone())).unwrap();
         counter.inc();
@@ -141,10 +180,26 @@ mod tests {
             numbers.contains("dbfs_test_total 1") && numbers.contains("process_cpu_seconds_total"),
             "{numbers}"
         );
-        assert!(get(&address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        // Three questions, three answers: alive at once, ready when it serves, with a quorum when its group has one.
+        let answers = async || {
+            let mut codes = Vec::new();
+            for path in ["/livez", "/healthz", "/readyz", "/quorumz"] {
+                let answer = get(&address, path).await;
+                codes.push(answer.split(' ').nth(1).unwrap().parse::<u16>().unwrap());
+            }
+            codes
+        };
+        assert_eq!(answers().await, [200, 200, 503, 503]);
+        let quorum = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let asked = Arc::clone(&quorum);
+        standing.set_quorum(move || asked.load(std::sync::atomic::Ordering::Relaxed));
+        standing.set_ready(true);
+        assert_eq!(answers().await, [200, 200, 200, 200]);
+        quorum.store(false, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(answers().await, [200, 200, 200, 503]);
         assert!(get(&address, "/secret").await.starts_with("HTTP/1.1 404"));
         let taken = Config { listen: address };
-        let failure = serve(&taken, &registry, &seams, &Shutdown::new())
+        let failure = serve(&taken, &registry, &standing, &seams, &Shutdown::new())
             .await
             .unwrap_err();
         assert_eq!(failure.code, "E_ADDRESS");

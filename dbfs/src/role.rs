@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use client::cli::context::Context;
 use client::cli::failure::{Exit, Failure};
 use common::error::{Kind, chain};
+use common::standing::Standing;
 use prometheus::Registry;
 
 use crate::config::{self, Config};
-use crate::{metrics, signals};
+use crate::{logs, metrics, signals};
 
 /// Runs a role of the installation in the foreground.
 #[derive(Clone, Debug, clap::Args)]
@@ -28,6 +29,9 @@ pub(crate) struct Args {
     /// End when stdin closes: the process that started this one is gone
     #[arg(long, hide = true)]
     lifeline: bool,
+    /// The file that stderr leads to: it is kept within bounds
+    #[arg(long, hide = true, value_name = "FILE")]
+    log: Option<PathBuf>,
 }
 
 /// Runs a supernode.
@@ -41,13 +45,23 @@ pub(crate) async fn supernode(context: &Context, args: Args) -> Result<(), Failu
     own.validate().map_err(|error| refused(&error))?;
     check_identity(&own.identity_dir)?;
     let registry = Registry::new();
-    metrics::serve(&config.metrics, &registry, &context.seams, &context.shutdown).await?;
+    let standing = Standing::default();
+    metrics::serve(
+        &config.metrics,
+        &registry,
+        &standing,
+        &context.seams,
+        &context.shutdown,
+    )
+    .await?;
     let seams = supernode::Seams {
         clock: context.seams.clock.clone(),
         random: context.seams.random.clone(),
         network: context.seams.network.clone(),
         shutdown: context.shutdown.clone(),
         metrics: registry,
+        standing,
+        reload: context.reload.clone(),
     };
     supernode::run(own, seams)
         .await
@@ -65,13 +79,23 @@ pub(crate) async fn chunkserver(context: &Context, args: Args) -> Result<(), Fai
     own.validate().map_err(|error| refused(&error))?;
     check_identity(&own.identity_dir)?;
     let registry = Registry::new();
-    metrics::serve(&config.metrics, &registry, &context.seams, &context.shutdown).await?;
+    let standing = Standing::default();
+    metrics::serve(
+        &config.metrics,
+        &registry,
+        &standing,
+        &context.seams,
+        &context.shutdown,
+    )
+    .await?;
     let seams = chunkserver::Seams {
         clock: context.seams.clock.clone(),
         random: context.seams.random.clone(),
         network: context.seams.network.clone(),
         shutdown: context.shutdown.clone(),
         metrics: registry,
+        standing,
+        reload: context.reload.clone(),
     };
     chunkserver::run(own, seams)
         .await
@@ -90,6 +114,9 @@ fn prepare(context: &Context, args: &Args) -> Result<Config, Failure> {
         )
         .hint("write for example info, or info,dbfs_consensus=debug")
     })?;
+    if let Some(log) = args.log.clone() {
+        tokio::spawn(logs::keep_bounded(log, context.seams.clock.clone()));
+    }
     if args.lifeline {
         signals::hold_lifeline(&context.shutdown, &context.seams.clock);
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use common::error::Kind;
 use common::ids::Epoch;
 use common::random::Random;
+use common::reload::Reload;
 use common::time::{Clock, ClusterTime};
 use common::tls::Reloadable;
 use consensus::Group;
@@ -41,6 +42,8 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     /// What new connections are shown.
     pub(crate) tls: Reloadable,
+    /// Requests to read it anew from disk.
+    pub(crate) reload: Reload,
     /// The names group.
     pub(crate) group: Group<NamesMachine>,
     /// Time.

@@ -156,6 +156,8 @@ impl Installation {
             network: self.nodes[node].hush.network(),
             shutdown: shutdown.clone(),
             metrics: metrics.clone(),
+            standing: common::standing::Standing::default(),
+            reload: common::reload::Reload::default(),
         };
         let task = tokio::spawn(run(self.nodes[node].config.clone(), seams));
         self.nodes[node].running = Some(Running {

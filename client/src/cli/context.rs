@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use common::reload::Reload;
 use common::shutdown::Shutdown;
 
 use super::console::Console;
@@ -21,6 +22,8 @@ pub struct Context {
     pub seams: Seams,
     /// Given when the user presses Ctrl-C.
     pub shutdown: Shutdown,
+    /// Given when a process that serves is to read its certificates anew.
+    pub reload: Reload,
     /// How to log in again, once it is known with which profile the command works.
     pub login_again: Arc<OnceLock<String>>,
 }
@@ -34,6 +37,7 @@ impl Context {
             environment,
             seams: Seams::real(),
             shutdown,
+            reload: Reload::default(),
             login_again: Arc::default(),
         }
     }

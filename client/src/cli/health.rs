@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::names::{ClusterState, Installation, NodeCondition};
+use super::human;
+use crate::names::{ClusterState, GroupState, Installation, Member, MemberCondition, NodeCondition};
 
 /// A report older than this is no news: its cluster's leader is silent.
 const REPORT_AGE_MAX: Duration = Duration::from_secs(10);
@@ -32,9 +33,7 @@ impl Health {
 /// One word, and what is wrong.
 pub(super) fn judge(installation: &Installation) -> (Health, Vec<String>) {
     let mut found = Vec::new();
-    if installation.names.leader.is_none() {
-        found.push((Health::Unavailable, "the names group has no leader".to_owned()));
-    }
+    judge_names(&installation.names, &mut found);
     if installation.clusters.is_empty() {
         found.push((
             Health::Unavailable,
@@ -52,17 +51,67 @@ pub(super) fn judge(installation: &Installation) -> (Health, Vec<String>) {
     (worst, found.into_iter().map(|(_, text)| text).collect())
 }
 
+fn judge_names(names: &GroupState, found: &mut Vec<(Health, String)>) {
+    if names.leader.is_none() {
+        let text = "the names group has no leader: a majority of its supernodes must run";
+        found.push((Health::Unavailable, text.to_owned()));
+        return;
+    }
+    for member in &names.members {
+        let known = format!("supernode {}", member.name);
+        judge_member(&known, member, found);
+    }
+    judge_voters("the names group", names.voters_wanted, &names.members, found);
+}
+
+/// What the leader of the group makes of one member.
+fn judge_member(name: &str, member: &Member, found: &mut Vec<(Health, String)>) {
+    let text = match member.condition {
+        MemberCondition::UpToDate => return,
+        MemberCondition::Unknown => format!("{name} is in an unknown state"),
+        MemberCondition::Silent => match member.silent_for {
+            Some(silent) => format!("{name} has not answered for {}", human::span(silent)),
+            None => format!("{name} does not answer"),
+        },
+        MemberCondition::CatchingUp => match member.lag_entries {
+            Some(lag) => format!("{name} lacks {lag} entries of the log and is catching up"),
+            None => format!("{name} is catching up"),
+        },
+        MemberCondition::SetAside => format!("{name} was set aside after a long silence"),
+    };
+    found.push((Health::Degraded, text));
+}
+
+fn judge_voters<'a>(
+    group: &str,
+    wanted: u32,
+    members: impl IntoIterator<Item = &'a Member>,
+    found: &mut Vec<(Health, String)>,
+) {
+    let voters = members.into_iter().filter(|member| member.voter).count();
+    if voters < wanted as usize {
+        let text = format!("{group} has {voters} of the {wanted} voters that it is configured for");
+        found.push((Health::Degraded, text));
+    }
+}
+
 fn judge_cluster(cluster: &ClusterState, found: &mut Vec<(Health, String)>) {
     let name = &cluster.name;
-    let silence = match cluster.report_age {
-        Some(age) if age <= REPORT_AGE_MAX => None,
-        Some(age) => Some(format!("last reported {} ago", super::human::span(age))),
-        None => Some("has not reported to the supernode that answers".to_owned()),
-    };
-    if let Some(silence) = silence {
-        found.push((Health::Unavailable, format!("cluster {name} {silence}")));
-    } else if cluster.leader.is_none() {
-        found.push((Health::Unavailable, format!("cluster {name} has no leader")));
+    let age = cluster.report_age.filter(|age| *age <= REPORT_AGE_MAX);
+    match (cluster.report_age, cluster.leader) {
+        (None, _) => found.push((
+            Health::Unavailable,
+            format!("cluster {name} has not reported to the supernode that answers"),
+        )),
+        (Some(age), _) if age > REPORT_AGE_MAX => found.push((
+            Health::Unavailable,
+            format!("cluster {name} last reported {} ago", human::span(age)),
+        )),
+        (Some(_), None) => found.push((Health::Unavailable, format!("cluster {name} has no leader"))),
+        (Some(_), Some(_)) => {}
+    }
+    if age.is_some() {
+        judge_group(cluster, found);
     }
     for node in &cluster.nodes {
         let text = |what: &str| format!("node {} of cluster {name} is {what}", node.member.name);
@@ -89,7 +138,7 @@ fn judge_cluster(cluster: &ClusterState, found: &mut Vec<(Health, String)>) {
         }
     }
     if cluster.under_replicated_chunks > 0 {
-        let chunks = super::human::count(cluster.under_replicated_chunks, "chunk");
+        let chunks = human::count(cluster.under_replicated_chunks, "chunk");
         found.push((
             Health::Degraded,
             format!("{chunks} of cluster {name} have fewer copies than promised"),
@@ -108,6 +157,19 @@ fn judge_cluster(cluster: &ClusterState, found: &mut Vec<(Health, String)>) {
     }
 }
 
+/// The replication of a cluster's metadata. A node that is not live is told by that alone.
+fn judge_group(cluster: &ClusterState, found: &mut Vec<(Health, String)>) {
+    let group = format!("cluster {}", cluster.name);
+    for node in &cluster.nodes {
+        if node.condition == NodeCondition::Live {
+            let name = format!("node {} of {group}", node.member.name);
+            judge_member(&name, &node.member, found);
+        }
+    }
+    let members = cluster.nodes.iter().map(|node| &node.member);
+    judge_voters(&group, cluster.voters_wanted, members, found);
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -124,6 +186,9 @@ pub(crate) mod tests {
             zone: "z".to_owned(),
             host: "h".to_owned(),
             voter: true,
+            condition: MemberCondition::UpToDate,
+            silent_for: Some(Duration::ZERO),
+            lag_entries: Some(0),
         };
         let node = |at: u64| NodeInfo {
             member: member(at, &format!("alpha-{at}")),
@@ -136,7 +201,8 @@ pub(crate) mod tests {
             names: GroupState {
                 term: 3,
                 leader: Some(NodeId::new(1)),
-                members: vec![member(1, "supernode-1")],
+                members: (1..=3).map(|at| member(at, &format!("supernode-{at}"))).collect(),
+                voters_wanted: 3,
             },
             clusters: vec![ClusterState {
                 id: ClusterId::new([1; 16]),
@@ -158,6 +224,7 @@ pub(crate) mod tests {
                 under_replicated_chunks: 0,
                 uploads_open: 0,
                 accepts_files: Ok(()),
+                voters_wanted: 3,
             }],
             files: 3,
             size: ByteCount::mib(1),
@@ -198,5 +265,40 @@ pub(crate) mod tests {
         let mut silent = installation();
         silent.clusters[0].report_age = Some(Duration::from_secs(60));
         assert_eq!(judge(&silent).0, Health::Unavailable);
+        silent.clusters[0].report_age = None;
+        let (health, problems) = judge(&silent);
+        assert_eq!((health, problems.len()), (Health::Unavailable, 1), "{problems:?}");
+    }
+
+    #[test]
+    fn every_member_of_every_group_counts() {
+        let conditions = [
+            (MemberCondition::Silent, "has not answered for 9.0s"),
+            (MemberCondition::CatchingUp, "lacks 5000 entries"),
+            (MemberCondition::SetAside, "set aside"),
+            (MemberCondition::Unknown, "unknown state"),
+        ];
+        for (condition, said) in conditions {
+            let worse = |member: &mut Member| {
+                member.condition = condition;
+                member.silent_for = Some(Duration::from_secs(9));
+                member.lag_entries = Some(5000);
+            };
+            let (mut names, mut cluster) = (installation(), installation());
+            worse(&mut names.names.members[2]);
+            worse(&mut cluster.clusters[0].nodes[1].member);
+            for (installation, who) in [(names, "supernode-3"), (cluster, "alpha-2")] {
+                let (health, problems) = judge(&installation);
+                assert_eq!((health, problems.len()), (Health::Degraded, 1), "{problems:?}");
+                assert!(
+                    problems[0].contains(who) && problems[0].contains(said),
+                    "{problems:?}"
+                );
+            }
+        }
+        let mut too_few = installation();
+        too_few.names.members.pop();
+        too_few.clusters[0].nodes[0].member.voter = false;
+        assert_eq!(judge(&too_few).1.len(), 2);
     }
 }

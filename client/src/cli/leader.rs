@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::human;
-use super::shapes::GroupShape;
+use super::status_shapes::GroupShape;
 
 /// Shows who leads the names group and each cluster.
 #[derive(Clone, Debug, clap::Args)]
@@ -18,7 +18,7 @@ pub struct Args {
 /// # Errors
 /// The cluster asked for is not known, or has no leader.
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
-    let session = context.session(None).await?;
+    let session = context.session_without_quorum().await?;
     let installation = session.client.status().await?;
     let mut groups = vec![GroupShape::names(&installation.names)];
     groups.extend(installation.clusters.iter().map(GroupShape::cluster));

@@ -16,6 +16,7 @@ pub mod options;
 pub mod profile;
 pub mod session;
 pub mod shapes;
+pub mod status_shapes;
 
 mod destination;
 mod first_contact;

@@ -1,7 +1,8 @@
 //! Profiles: which installations this user knows, and as whom. `profiles.json` in `$XDG_CONFIG_HOME/dbfs/`, mode 0600.
 //!
 //! Invariant (P9, P11): the file holds secrets, so nobody else may read it; it is replaced durably and under a lock, so
-//! that two commands at once, or a power cut, lose nothing of it. A file of a newer build is refused, not rewritten.
+//! that two commands at once, or a power cut, lose nothing of it. A file of a newer build is refused, not rewritten. Where
+//! the file is a link, what it leads to is replaced, never the link.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -183,19 +184,67 @@ impl Store {
     /// # Errors
     /// The file cannot be read or written.
     pub fn update(&self, change: impl FnOnce(&mut Profiles)) -> Result<(), Failure> {
+        let (file, _lock) = self.lock()?;
+        let mut profiles = self.load()?;
+        change(&mut profiles);
+        let fail = |error: &std::io::Error| Failure::local("cannot write to", &file, error);
+        let text = serde_json::to_vec_pretty(&profiles).map_err(|error| fail(&error.into()))?;
+        write_durably(&file, &text, 0o600).map_err(|error| fail(&error))
+    }
+
+    /// Whether profiles can be changed: for a command that would find out too late.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn check_writable(&self) -> Result<(), Failure> {
+        let (file, _lock) = self.lock()?;
+        self.load()?;
+        // It is replaced by a new file beside it, which is what has to be possible.
+        let probe = file.with_extension("probe");
+        lock_file(&probe)
+            .and_then(|_| std::fs::remove_file(&probe))
+            .map_err(|error| Failure::local("cannot write to", &file, &error))
+    }
+
+    /// The file to write, and a lock that others who write it wait for. A link is written through: the lock and the new
+    /// file are made beside what it leads to.
+    fn lock(&self) -> Result<(PathBuf, File), Failure> {
         let fail = |error: &std::io::Error| Failure::local("cannot write to", &self.directory, error);
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&self.directory)
             .map_err(|error| fail(&error))?;
-        let lock = lock_file(&self.directory.join("profiles.lock")).map_err(|error| fail(&error))?;
+        let file = followed(self.path()).map_err(|error| fail(&error))?;
+        let lock = lock_file(&file.with_file_name("profiles.lock")).map_err(|error| fail(&error))?;
         lock.lock().map_err(|error| fail(&error))?;
-        let mut profiles = self.load()?;
-        change(&mut profiles);
-        let text = serde_json::to_vec_pretty(&profiles).map_err(|error| fail(&error.into()))?;
-        write_durably(&self.path(), &text, 0o600).map_err(|error| fail(&error))
+        Ok((file, lock))
     }
+}
+
+/// Links to be followed at most, as the kernel does.
+const LINKS_MAX: usize = 40;
+
+/// The file that `path` leads to, which need not exist yet.
+fn followed(mut path: PathBuf) -> std::io::Result<PathBuf> {
+    for _ in 0..LINKS_MAX {
+        match std::fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(Path::new("/")).join(target),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::InvalidInput | std::io::ErrorKind::NotFound
+                ) =>
+            {
+                return Ok(path);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(std::io::Error::other(format!(
+        "{} is a link that leads to itself",
+        path.display()
+    )))
 }
 
 fn lock_file(path: &Path) -> std::io::Result<File> {
@@ -217,7 +266,19 @@ fn keep_private(path: &Path) -> Result<(), Failure> {
     if mode & 0o077 == 0 {
         return Ok(());
     }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(|error| fail(&error))
+    match std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)) {
+        // Who cannot write the file cannot protect it either, and still may use it.
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            tracing::warn!(path = %path.display(), "others may read the profiles, and this user cannot change that");
+            Ok(())
+        }
+        done => done.map_err(|error| fail(&error)),
+    }
 }
 
 #[cfg(test)]
@@ -258,6 +319,31 @@ mod tests {
         assert_eq!(store.load().unwrap().profiles["local"], profile("admin"));
         assert_eq!(mode(&store.path()), 0o600);
         assert!(!format!("{:?}", profile("x")).contains("secret"));
+    }
+
+    #[test]
+    fn a_link_is_written_through() {
+        let directory = tempfile::tempdir().unwrap();
+        let (own, kept) = (directory.path().join("own"), directory.path().join("kept"));
+        let store = store(&own);
+        std::fs::create_dir_all(&kept).unwrap();
+        std::fs::create_dir_all(&store.directory).unwrap();
+        // The first one leads to nothing yet.
+        std::os::unix::fs::symlink("../../kept/real.json", store.path()).unwrap();
+        for user in ["a", "b"] {
+            store
+                .update(|all| {
+                    all.profiles.insert(user.to_owned(), profile(user));
+                })
+                .unwrap();
+            assert!(std::fs::symlink_metadata(store.path()).unwrap().is_symlink());
+            assert!(kept.join("real.json").exists());
+        }
+        assert_eq!(store.load().unwrap().profiles.len(), 2);
+        store.check_writable().unwrap();
+        std::fs::remove_file(store.path()).unwrap();
+        std::os::unix::fs::symlink("profiles.json", store.path()).unwrap();
+        assert!(store.update(|_| ()).is_err());
     }
 
     #[test]

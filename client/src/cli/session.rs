@@ -77,17 +77,16 @@ impl Context {
     /// # Errors
     /// None is known, or what is known of it cannot be read.
     pub fn target(&self, named: Option<&str>) -> Result<Target, Failure> {
-        let profiles = Store::of(&self.environment)?.load()?;
-        let wanted = named.or(self.options.profile.as_deref());
-        let profile = profiles
-            .choose(wanted)?
-            .map(|(name, profile)| (name.to_owned(), profile.clone()));
+        let profile = self.profile(named.or(self.options.profile.as_deref()))?;
         let from_profile = profile.as_ref().map(|(_, profile)| profile);
         let supernodes = if self.options.endpoints.is_empty() {
             from_profile
                 .map(|profile| profile.supernodes.clone())
                 .unwrap_or_default()
         } else {
+            for endpoint in &self.options.endpoints {
+                common::address::parse(endpoint)?;
+            }
             self.options.endpoints.clone()
         };
         if supernodes.is_empty() {
@@ -112,6 +111,23 @@ impl Context {
             ca_pem,
             profile,
         })
+    }
+
+    /// The profile `wanted`, or the one that is used where none is named. Where options and environment say everything,
+    /// profiles that cannot be read are not needed.
+    fn profile(&self, wanted: Option<&str>) -> Result<Option<(String, Profile)>, Failure> {
+        let found = Store::of(&self.environment).and_then(|store| {
+            let profiles = store.load()?;
+            let chosen = profiles.choose(wanted)?;
+            Ok(chosen.map(|(name, profile)| (name.to_owned(), profile.clone())))
+        });
+        let has = |name| self.environment.get(name).is_some();
+        let says_who = has("DBFS_TOKEN") || (has("DBFS_USER") && has("DBFS_PASSWORD"));
+        let says_all = !self.options.endpoints.is_empty() && self.options.ca.is_some() && says_who;
+        match found {
+            Err(_) if says_all && wanted.is_none() => Ok(None),
+            found => found,
+        }
     }
 
     /// A client for `target` with `token`.
@@ -143,6 +159,19 @@ impl Context {
     /// # Errors
     /// No installation is known, nobody answers, or the login is refused.
     pub async fn session(&self, named: Option<&str>) -> Result<Session, Failure> {
+        self.session_with(named, false).await
+    }
+
+    /// As [`Context::session`], for what a single supernode answers: it goes on with the token that there is where no
+    /// majority of them can say whether it still counts.
+    ///
+    /// # Errors
+    /// As [`Context::session`].
+    pub async fn session_without_quorum(&self) -> Result<Session, Failure> {
+        self.session_with(None, true).await
+    }
+
+    async fn session_with(&self, named: Option<&str>, without_quorum: bool) -> Result<Session, Failure> {
         let target = self.target(named)?;
         let session = |client, user: &str| Session {
             client,
@@ -173,32 +202,58 @@ impl Context {
         // The first profile of a command is its only one.
         let _ = self.login_again.set(login_hint(profile));
         let client = self.connect(&target, profile.token.clone()).await?;
-        if let Some(password) = &profile.password
-            && self.needs_login(&client, profile).await
-        {
-            let login = client.login(&profile.user, password).await?;
-            self.remember(name, &login)?;
-        } else if profile.token.is_none() {
-            return Err(Failure::new(
-                Exit::Denied,
-                "E_NOT_LOGGED_IN",
-                format!("profile '{name}' is logged out"),
-            )
-            .hint(login_hint(profile)));
+        match self.renewed(&client, name, profile).await {
+            Ok(()) => {}
+            Err(failure) if without_quorum && failure.retryable && profile.token.is_some() => {
+                self.console
+                    .warn(&format!("the login cannot be checked: {}", failure.message));
+            }
+            Err(failure) => return Err(failure),
         }
         Ok(session(client, &profile.user))
     }
 
-    async fn needs_login(&self, client: &Client, profile: &Profile) -> bool {
+    /// Logs in anew where the profile's token does not count any more and its password is known.
+    async fn renewed(&self, client: &Client, name: &str, profile: &Profile) -> Result<(), Failure> {
+        let password = profile.password.as_deref();
+        let password = password.or_else(|| self.environment.get("DBFS_PASSWORD"));
+        if let Some(password) = password {
+            if self.needs_login(client, profile).await? {
+                let login = client.login(&profile.user, password).await?;
+                if let Err(failure) = self.remember(name, &login) {
+                    self.console.warn(&format!(
+                        "the new login counts for this command only: {}",
+                        failure.message
+                    ));
+                }
+            }
+            return Ok(());
+        }
+        if profile.token.is_some() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Exit::Denied,
+            "E_NOT_LOGGED_IN",
+            format!("profile '{name}' is logged out"),
+        )
+        .hint(login_hint(profile)))
+    }
+
+    async fn needs_login(&self, client: &Client, profile: &Profile) -> Result<bool, Failure> {
         let soon = WallTime::from_millis(
             self.seams.clock.wall().as_millis() + u64::try_from(TOKEN_RENEW_BEFORE.as_millis()).unwrap_or(0),
         );
         if profile.token.is_none() || profile.token_expires.is_none_or(|expires| expires < soon) {
-            return true;
+            return Ok(true);
         }
         // The wall clock only hints; whether the token still counts, the server says. It does not after the servers
         // were set up anew at the same addresses.
-        matches!(client.whoami().await, Err(error) if error.kind() == common::error::Kind::Denied)
+        match client.whoami().await {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == common::error::Kind::Denied => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// `failure`, told as the end of a login where it is that.

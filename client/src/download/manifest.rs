@@ -185,7 +185,10 @@ impl Version {
                 async move { one.files().get_manifest(request).await }
             };
             match self.router.ask(ask, send).await {
-                Ok(reply) => return self.check(holder, reply, first, limit),
+                Ok(reply) => {
+                    self.router.moves_bytes();
+                    return self.check(holder, reply, first, limit);
+                }
                 Err(error) if error.kind() == Kind::Denied && !renewed => {
                     renewed = true;
                     ticket = self.ticket(true).await?;

@@ -32,6 +32,8 @@ pub struct GroupState {
     pub leader: Option<NodeId>,
     /// Its members.
     pub members: Vec<Member>,
+    /// How many are to vote; 0 where it is not known.
+    pub voters_wanted: u32,
 }
 
 /// A member of a group.
@@ -51,6 +53,27 @@ pub struct Member {
     pub host: String,
     /// Whether it votes.
     pub voter: bool,
+    /// What the group's leader makes of it.
+    pub condition: MemberCondition,
+    /// How long it has not answered the leader; `None` where there is no leader.
+    pub silent_for: Option<Duration>,
+    /// Entries of the log that it lacks; `None` where that is not known.
+    pub lag_entries: Option<u64>,
+}
+
+/// What the leader of a group makes of a member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemberCondition {
+    /// There is no leader, or it said it in a word that this build does not know.
+    Unknown,
+    /// It answers and has nearly all of the log.
+    UpToDate,
+    /// It answers and receives what it lacks.
+    CatchingUp,
+    /// It does not answer.
+    Silent,
+    /// It takes no part until it announces itself again.
+    SetAside,
 }
 
 /// A cluster, as it last reported.
@@ -74,7 +97,7 @@ pub struct ClusterState {
     pub load: Load,
     /// What new uploads get.
     pub durability: Durability,
-    /// How old this report is; `None` where the supernode that answered has heard of none.
+    /// How old this report is; `None` where the supernode that answered has not heard the cluster yet.
     pub report_age: Option<Duration>,
     /// Chunks it holds.
     pub chunks: u64,
@@ -84,6 +107,8 @@ pub struct ClusterState {
     pub uploads_open: u64,
     /// `Ok` where new files are placed here, otherwise why not.
     pub accepts_files: Result<(), String>,
+    /// How many nodes are to vote; 0 where it is not known.
+    pub voters_wanted: u32,
 }
 
 /// A node and how it does.
@@ -95,7 +120,7 @@ pub struct NodeInfo {
     pub condition: NodeCondition,
     /// What it carries.
     pub load: Load,
-    /// How long ago it last spoke; `None` where its cluster's leader has not heard it.
+    /// How long ago it last spoke; `None` where its leader has not heard it yet.
     pub heartbeat_age: Option<Duration>,
     /// Its disks, as it last said.
     pub disks: Vec<DiskInfo>,
@@ -188,12 +213,14 @@ impl From<wire::GroupStatus> for GroupState {
             term: wire.term,
             leader: wire.leader_node_id.map(NodeId::new),
             members: wire.members.into_iter().map(Member::from).collect(),
+            voters_wanted: wire.voters_wanted,
         }
     }
 }
 
 impl From<wire::GroupMember> for Member {
     fn from(wire: wire::GroupMember) -> Self {
+        let condition = wire.state().into();
         Self {
             node: NodeId::new(wire.node_id),
             name: wire.name,
@@ -202,6 +229,21 @@ impl From<wire::GroupMember> for Member {
             zone: wire.zone,
             host: wire.host,
             voter: wire.voter,
+            condition,
+            silent_for: wire.silent_millis.map(Duration::from_millis),
+            lag_entries: wire.lag_entries,
+        }
+    }
+}
+
+impl From<wire::MemberState> for MemberCondition {
+    fn from(wire: wire::MemberState) -> Self {
+        match wire {
+            wire::MemberState::Unspecified => MemberCondition::Unknown,
+            wire::MemberState::UpToDate => MemberCondition::UpToDate,
+            wire::MemberState::CatchingUp => MemberCondition::CatchingUp,
+            wire::MemberState::Silent => MemberCondition::Silent,
+            wire::MemberState::SetAside => MemberCondition::SetAside,
         }
     }
 }
@@ -229,6 +271,7 @@ impl TryFrom<wire::ClusterStatus> for ClusterState {
             } else {
                 Err(wire.refuses_because)
             },
+            voters_wanted: wire.voters_wanted,
         })
     }
 }

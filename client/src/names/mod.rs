@@ -11,7 +11,8 @@ mod user;
 
 pub use entry::{DeleteOptions, Deleted, Entry, EntryKind, ListOptions, SearchQuery};
 pub use installation::{
-    ClusterState, DiskInfo, Durability, GroupState, Installation, Load, Member, NodeCondition, NodeInfo,
+    ClusterState, DiskInfo, Durability, GroupState, Installation, Load, Member, MemberCondition,
+    NodeCondition, NodeInfo,
 };
 pub use pages::Pages;
 pub use trash::TrashItem;

@@ -158,7 +158,7 @@ pub(crate) async fn status(router: &Router) -> Result<super::Installation, Error
         async move { one.names().status(request).await }
     };
     router
-        .ask(Ask::any("status", router.supernodes()), send)
+        .ask(Ask::member("status", router.supernodes()), send)
         .await?
         .try_into()
 }

@@ -45,8 +45,10 @@ pub(crate) struct Ask<'a> {
     pub(crate) of_leader: bool,
     /// How long the server may take on purpose (it waits for something).
     pub(crate) server_wait: Duration,
-    /// No further try begins after so long; `None` for the configured time.
+    /// No further try begins after so long; `None` for the configured time, which calls that follow each other share.
     pub(crate) give_up_after: Option<Duration>,
+    /// Whether an answer proves that the group works, and not only the member that gave it.
+    pub(crate) of_group: bool,
 }
 
 impl<'a> Ask<'a> {
@@ -58,6 +60,15 @@ impl<'a> Ask<'a> {
             of_leader: false,
             server_wait: Duration::ZERO,
             give_up_after: None,
+            of_group: true,
+        }
+    }
+
+    /// Asks any member for what it knows by itself.
+    pub(crate) fn member(call: &'static str, group: &'a Group) -> Self {
+        Self {
+            of_group: false,
+            ..Self::any(call, group)
         }
     }
 
@@ -134,18 +145,28 @@ impl Router {
         A: Future<Output = Result<Response<T>, Status>>,
     {
         let clock = &self.settings.seams.clock;
-        let give_up_after = ask.give_up_after.unwrap_or(self.settings.limits.give_up_after);
         let mut rounds = Rounds::new(clock.moment());
+        // When the time began that this call has.
+        let since = match ask.give_up_after {
+            None if ask.of_group => ask.group.unanswered_since(rounds.begun),
+            _ => rounds.begun,
+        };
         loop {
             let Some(address) = rounds.pick(ask) else {
                 let nobody = RpcError::new(Kind::Retry, "E_UNREACHABLE", "no address is known");
                 return Err(rounds.end(ask, nobody));
             };
-            let time_limit = rounds.time_limit(self.settings.limits.call_timeout) + ask.server_wait;
+            let left = self
+                .give_up_after(ask, None)
+                .saturating_sub(clock.moment().since(since));
+            let time_limit = rounds.time_limit(self.settings.limits.call_timeout, left) + ask.server_wait;
             let answer = self.try_once(ask, &address, time_limit, &send).await;
             let error = match answer {
                 Ok(value) => {
                     ask.group.answered(&address, ask.of_leader);
+                    if ask.of_group {
+                        ask.group.works();
+                    }
                     return Ok(value);
                 }
                 Err(TryError::Setup(error)) => return Err(error),
@@ -158,11 +179,26 @@ impl Router {
             };
             tracing::debug!(call = ask.call, %address, %error, code = %error.code, "try failed");
             let now = clock.moment();
+            let give_up_after = self.give_up_after(ask, Some(error.kind));
             match rounds.after(ask, &address, &error, now, &self.settings.seams.random) {
-                Some(wait) if now.since(rounds.begun) < give_up_after => clock.sleep(wait).await,
-                _ => return Err(rounds.end(ask, error)),
+                // No try begins after its time: the wait counts too.
+                Some(wait) if now.since(since) + wait < give_up_after => clock.sleep(wait).await,
+                _ => {
+                    if ask.of_group && error.kind.is_passing() && error.kind != Kind::Busy {
+                        ask.group.given_up(since, now);
+                    }
+                    return Err(rounds.end(ask, error));
+                }
             }
         }
+    }
+
+    /// How long `ask` may take. A group that is busy works: it is waited for longer than one that does not answer.
+    fn give_up_after(&self, ask: Ask<'_>, error: Option<Kind>) -> Duration {
+        ask.give_up_after.unwrap_or_else(|| match error {
+            Some(Kind::Busy) => self.settings.limits.patient_give_up_after,
+            _ => self.patience(),
+        })
     }
 
     async fn try_once<T, F, A>(
@@ -210,7 +246,7 @@ impl Router {
             protocol_version_max: PROTOCOL_VERSION,
             agent: self.settings.agent.clone(),
         };
-        let ask = Ask::any("hello", self.supernodes());
+        let ask = Ask::member("hello", self.supernodes());
         let send = |one: Try| {
             let request = one.request(request.clone());
             async move { one.names().hello(request).await }
@@ -319,10 +355,11 @@ impl Rounds {
         self.shunned.push((address.to_owned(), now + SHUNNED_FOR));
     }
 
-    fn time_limit(&self, longest: Duration) -> Duration {
+    /// How long the next try may take, where no try may begin when `left` is over.
+    fn time_limit(&self, longest: Duration, left: Duration) -> Duration {
         FIRST_TRY_MAX
             .saturating_mul(1 << self.silences.min(10))
-            .min(longest.max(FIRST_TRY_MAX))
+            .min(longest.min(left).max(FIRST_TRY_MAX))
     }
 
     /// How long to wait before the next try; `None` where there is none.

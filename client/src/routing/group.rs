@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::ids::ClusterId;
+use common::time::Moment;
 use common::tls::Role;
 use parking_lot::Mutex;
 
@@ -11,6 +13,9 @@ use parking_lot::Mutex;
 const MEMBERS_MAX: usize = 64;
 /// Clusters remembered at most.
 const CLUSTERS_MAX: usize = 256;
+
+/// A call that begins so soon after one that was given up is part of the same command.
+const FOLLOWS_WITHIN: Duration = Duration::from_secs(2);
 
 /// One Raft group.
 pub(crate) struct Group {
@@ -30,6 +35,17 @@ struct State {
     leader: Option<String>,
     /// Who answered last.
     good: Option<String>,
+    /// The last call that was given up.
+    given_up: Option<GivenUp>,
+}
+
+/// A call that got no answer.
+#[derive(Clone, Copy)]
+struct GivenUp {
+    /// Since when the group has given no answer.
+    unanswered_since: Moment,
+    /// When the call ended.
+    at: Moment,
 }
 
 impl Group {
@@ -81,6 +97,25 @@ impl Group {
             }
         }
         order
+    }
+
+    /// Since when the group has given no answer, for a call that begins at `now`: since that moment, or where the call
+    /// follows one that was given up, since that one's.
+    pub(super) fn unanswered_since(&self, now: Moment) -> Moment {
+        let given_up = self.state.lock().given_up;
+        given_up
+            .filter(|last| now.since(last.at) <= FOLLOWS_WITHIN)
+            .map_or(now, |last| last.unanswered_since)
+    }
+
+    /// A call to which the group had given no answer since `unanswered_since` was given up at `at`.
+    pub(super) fn given_up(&self, unanswered_since: Moment, at: Moment) {
+        self.state.lock().given_up = Some(GivenUp { unanswered_since, at });
+    }
+
+    /// The group, and not only one member of it, gave an answer.
+    pub(super) fn works(&self) {
+        self.state.lock().given_up = None;
     }
 
     /// `address` answered; it led where `led`.
@@ -144,6 +179,19 @@ mod tests {
         group.disappointed("a:1", None);
         group.disappointed("c:1", None);
         assert_eq!(group.order(true), ["a:1", "b:1", "c:1", "seed:1"]);
+    }
+
+    #[test]
+    fn calls_that_follow_one_that_was_given_up_share_its_time() {
+        let group = group();
+        let at = |seconds| Moment::default() + Duration::from_secs(seconds);
+        assert_eq!(group.unanswered_since(at(10)), at(10));
+        group.given_up(at(10), at(17));
+        assert_eq!(group.unanswered_since(at(18)), at(10));
+        // Much later it is another matter, and an answer ends it.
+        assert_eq!(group.unanswered_since(at(60)), at(60));
+        group.works();
+        assert_eq!(group.unanswered_since(at(18)), at(18));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Routing: from "ask the supernodes" or "ask the leader of that cluster" to one process that answers.
 //!
 //! Invariant: a call is tried again only for the kinds of error that may pass, within a budget of tries and an overall
-//! deadline (P10). One silent process costs at most `FIRST_TRY_MAX` before the next is asked. What a redirect says
+//! deadline (P10). Calls to one group that follow each other share the deadline, so that a command which meets no quorum
+//! ends in time however many calls it makes. One silent process costs at most `FIRST_TRY_MAX` before the next is asked. What a redirect says
 //! is remembered per group; it is a hint, never a truth. Nothing here knows what a call means.
 //!
 //! Read [`Router`] first, then `call`.
@@ -13,6 +14,8 @@ mod group;
 mod time;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use common::ids::ClusterId;
 use common::tls::{self, Role};
@@ -42,6 +45,8 @@ pub(crate) struct Router {
     token: RwLock<Option<String>>,
     names_clock: NamesClock,
     pub(crate) throttle: Throttle,
+    /// A transfer has begun to move bytes: from here on a longer outage is waited for.
+    moving: AtomicBool,
     /// For every transfer of this client but streams.
     pub(crate) buffers: Buffers,
 }
@@ -56,6 +61,7 @@ impl Router {
         let throttle = Throttle::new(settings.seams.clock.clone(), settings.limits.bytes_per_second_max);
         Ok(Self {
             throttle,
+            moving: AtomicBool::new(false),
             buffers: Buffers::default(),
             settings,
             channels,
@@ -65,6 +71,21 @@ impl Router {
             token,
             names_clock: NamesClock::default(),
         })
+    }
+
+    /// A transfer moves bytes: what it has done so far is worth waiting for those who do not answer.
+    pub(crate) fn moves_bytes(&self) {
+        self.moving.store(true, Ordering::Relaxed);
+    }
+
+    /// How long a group may go without an answer.
+    fn patience(&self) -> Duration {
+        let limits = &self.settings.limits;
+        if self.moving.load(Ordering::Relaxed) {
+            limits.patient_give_up_after
+        } else {
+            limits.give_up_after
+        }
     }
 
     /// The names group.

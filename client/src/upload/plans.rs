@@ -224,6 +224,7 @@ async fn send(
         ..Ask::leader("plan chunks", &session.cluster)
     };
     let reply: files::PlanChunksReply = session.ask(ask, send).await?;
+    session.router.moves_bytes();
     let now = session.router.settings.seams.clock.moment();
     reply
         .plans

@@ -160,6 +160,7 @@ impl User {
             environment,
             seams: Seams::real(),
             shutdown: self.shutdown.clone(),
+            reload: common::reload::Reload::default(),
             login_again: Arc::default(),
         };
         let result = client::cli::run(&context, line.command).await;
@@ -169,6 +170,29 @@ impl User {
             result,
         }
     }
+}
+
+/// The token is over, and what the new login gave can be saved nowhere.
+#[tokio::test]
+async fn a_login_that_cannot_be_saved_counts_for_the_command() {
+    let user = User::new().await;
+    user.know(None, Some("secret"));
+    // Not even root can take a directory for the lock.
+    let lock = user.store().path().with_file_name("profiles.lock");
+    std::fs::remove_file(&lock).unwrap();
+    std::fs::create_dir(&lock).unwrap();
+    let ended = user.dbfs(&["whoami", "--json"]).await;
+    assert!(ended.err.contains("counts for this command only"), "{ended:?}");
+    let said = ended.done();
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["name"], "me");
+    // A profile without a password takes it from the environment.
+    std::fs::remove_dir(&lock).unwrap();
+    user.know(None, None);
+    let mut pairs: Vec<(String, String)> = user.environment().pairs().collect();
+    pairs.push(("DBFS_PASSWORD".to_owned(), "secret".to_owned()));
+    let pairs = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    user.dbfs_in(Environment::of(pairs), &["whoami"]).await.done();
 }
 
 #[tokio::test]

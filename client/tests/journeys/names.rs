@@ -84,6 +84,38 @@ async fn nobody_there_is_said_with_addresses() {
     assert_eq!((error.kind(), error.code()), (Kind::Retry, "E_UNREACHABLE"));
 }
 
+/// Supernodes that say at once that nobody leads, and supernodes that say nothing.
+#[tokio::test]
+async fn a_group_without_a_quorum_is_given_up_once_and_for_all_calls_together() {
+    let faults = [
+        Fault::Refuse(RpcError::not_leader(None).retry_after(Duration::from_millis(10))),
+        Fault::Silence(Duration::from_secs(30)),
+    ];
+    for fault in faults {
+        let fake = Fake::start(1, 3).await;
+        let mut settings = fake.settings();
+        settings.limits.give_up_after = Duration::from_millis(1_000);
+        let client = fake.client_with(settings).await;
+        for call in ["whoami", "stat", "list users"] {
+            for _ in 0..40 {
+                fake.world.script(call, fault.clone());
+            }
+        }
+        let clock = Clock::real();
+        let begun = clock.moment();
+        assert!(client.whoami().await.unwrap_err().kind().is_passing());
+        assert!(client.stat(&path("/me/x")).await.unwrap_err().kind().is_passing());
+        assert!(client.list_users().await.unwrap_err().kind().is_passing());
+        // Each of the later calls has one try, which may take its 1.5 s.
+        let took = clock.moment().since(begun);
+        let tries = if matches!(fault, Fault::Silence(_)) { 3 } else { 0 };
+        let most = Duration::from_millis(1_500 + tries * 1_500);
+        assert!(took < most, "{took:?}");
+        // What a single member knows is still learned.
+        client.status().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn refusals_keep_code_hint_and_request() {
     let fake = Fake::start(1, 3).await;

@@ -15,7 +15,7 @@ const PERIOD: Duration = Duration::from_millis(500);
 /// After a step that was carried out: the next is often due already.
 const PAUSE: Duration = Duration::from_millis(50);
 /// A learner that lacks fewer entries has caught up.
-const LAG_ENTRIES_MAX: u64 = 1000;
+pub(crate) const LAG_ENTRIES_MAX: u64 = 1000;
 
 pub(crate) async fn run(ledger: Ledger, wanted: Wanted) {
     let mut leading_since = None;

@@ -257,6 +257,7 @@ mod tests {
                 term: 1,
                 leader: None,
                 members: Vec::new(),
+                voters_wanted: 0,
             },
             clusters: Vec::new(),
             files: 0,

@@ -384,6 +384,9 @@ pub struct GroupStatus {
     pub leader_node_id: ::core::option::Option<u64>,
     #[prost(message, repeated, tag = "4")]
     pub members: ::prost::alloc::vec::Vec<GroupMember>,
+    /// How many members are to vote; 0 where it is not known.
+    #[prost(uint32, tag = "5")]
+    pub voters_wanted: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GroupMember {
@@ -401,6 +404,15 @@ pub struct GroupMember {
     pub host: ::prost::alloc::string::String,
     #[prost(bool, tag = "7")]
     pub voter: bool,
+    /// What the group's leader makes of it; unspecified where there is no leader.
+    #[prost(enumeration = "MemberState", tag = "8")]
+    pub state: i32,
+    /// How long it has not answered the leader. Absent where there is no leader.
+    #[prost(uint64, optional, tag = "9")]
+    pub silent_millis: ::core::option::Option<u64>,
+    /// Entries of the log that it lacks. Absent where that is not known.
+    #[prost(uint64, optional, tag = "10")]
+    pub lag_entries: ::core::option::Option<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Load {
@@ -427,7 +439,7 @@ pub struct NodeStatus {
     pub state: i32,
     #[prost(message, optional, tag = "3")]
     pub load: ::core::option::Option<Load>,
-    /// Absent: whoever answers has not heard from the node.
+    /// Absent where the leader has not heard it since its leadership began.
     #[prost(uint64, optional, tag = "4")]
     pub heartbeat_age_millis: ::core::option::Option<u64>,
     /// As it last said.
@@ -486,7 +498,7 @@ pub struct ClusterStatus {
     pub load: ::core::option::Option<Load>,
     #[prost(message, optional, tag = "8")]
     pub durability: ::core::option::Option<Durability>,
-    /// Absent: the supernode that answers has not heard from the cluster.
+    /// Absent where the supernode that answers has not heard the cluster yet.
     #[prost(uint64, optional, tag = "9")]
     pub report_age_millis: ::core::option::Option<u64>,
     #[prost(uint64, tag = "10")]
@@ -502,6 +514,9 @@ pub struct ClusterStatus {
     pub refuses_because: ::prost::alloc::string::String,
     #[prost(string, tag = "15")]
     pub site: ::prost::alloc::string::String,
+    /// How many nodes are to vote; 0 where it is not known.
+    #[prost(uint32, tag = "16")]
+    pub voters_wanted: u32,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -595,6 +610,43 @@ impl EntryKind {
             "ENTRY_KIND_FILE" => Some(Self::File),
             "ENTRY_KIND_DIRECTORY" => Some(Self::Directory),
             "ENTRY_KIND_BUCKET" => Some(Self::Bucket),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MemberState {
+    Unspecified = 0,
+    /// Answers and has nearly all of the log.
+    UpToDate = 1,
+    CatchingUp = 2,
+    Silent = 3,
+    /// Takes no part until it announces itself again.
+    SetAside = 4,
+}
+impl MemberState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MEMBER_STATE_UNSPECIFIED",
+            Self::UpToDate => "MEMBER_STATE_UP_TO_DATE",
+            Self::CatchingUp => "MEMBER_STATE_CATCHING_UP",
+            Self::Silent => "MEMBER_STATE_SILENT",
+            Self::SetAside => "MEMBER_STATE_SET_ASIDE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MEMBER_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "MEMBER_STATE_UP_TO_DATE" => Some(Self::UpToDate),
+            "MEMBER_STATE_CATCHING_UP" => Some(Self::CatchingUp),
+            "MEMBER_STATE_SILENT" => Some(Self::Silent),
+            "MEMBER_STATE_SET_ASIDE" => Some(Self::SetAside),
             _ => None,
         }
     }

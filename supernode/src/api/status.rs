@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::ids::ClusterId;
-use consensus::GroupStatus;
 use proto::error::RpcError;
 use proto::names::v1 as wire;
 use rusqlite::Connection;
@@ -16,6 +15,7 @@ use rusqlite::Connection;
 use super::serve::Call;
 use super::session::Session;
 use crate::board::Shown;
+use crate::context::Context;
 use crate::core::permission::{Ask, check};
 use crate::store::apply::Stop;
 use crate::store::cluster::{self, Cluster};
@@ -34,8 +34,10 @@ struct Facts {
 pub(super) async fn handle(call: Call, _: wire::StatusRequest) -> Result<wire::StatusReply, RpcError> {
     let context = &call.context;
     let session = Session::of(&call).await?;
+    // A leader that was not heard of for long may be gone, and with it the majority.
     if let Err(error) = context.leading()
         && error.leader.is_some()
+        && context.group.sees_quorum()
     {
         return Err(error);
     }
@@ -53,7 +55,7 @@ pub(super) async fn handle(call: Call, _: wire::StatusRequest) -> Result<wire::S
         uploads_open += context.sessions.count(ours);
     }
     Ok(wire::StatusReply {
-        names: Some(group(&context.group.status())),
+        names: Some(group(context)),
         clusters,
         files: total.files,
         logical_bytes: total.bytes,
@@ -110,21 +112,33 @@ fn unheard(cluster: &Cluster) -> wire::ClusterStatus {
     }
 }
 
-fn group(status: &GroupStatus) -> wire::GroupStatus {
-    let member = |member: &consensus::Member| wire::GroupMember {
-        node_id: member.node_id.get(),
-        name: member.name.clone(),
-        control: member.control.clone(),
-        data: member.data.clone(),
-        zone: member.zone.clone(),
-        host: member.host.clone(),
-        voter: member.voter,
+fn group(context: &Context) -> wire::GroupStatus {
+    let (status, mut reach) = (context.group.status(), context.group.reach());
+    let member = |member: &consensus::Member| {
+        let reach = reach.remove(&member.node_id);
+        wire::GroupMember {
+            node_id: member.node_id.get(),
+            name: member.name.clone(),
+            control: member.control.clone(),
+            data: member.data.clone(),
+            zone: member.zone.clone(),
+            host: member.host.clone(),
+            voter: member.voter,
+            state: reach
+                .map_or(wire::MemberState::Unspecified, |reach| reach.condition.into())
+                .into(),
+            silent_millis: reach.map(|reach| millis(reach.silent_for)),
+            lag_entries: reach.and_then(|reach| reach.lag_entries),
+        }
     };
+    // Without a quorum a leader leads nothing.
+    let leader = status.leader.as_ref().filter(|_| context.group.sees_quorum());
     wire::GroupStatus {
         group_id: status.cluster_id.bytes().to_vec().into(),
         term: status.term,
-        leader_node_id: status.leader.as_ref().map(|leader| leader.node_id.get()),
+        leader_node_id: leader.map(|leader| leader.node_id.get()),
         members: status.members.iter().map(member).collect(),
+        voters_wanted: context.config.voters,
     }
 }
 

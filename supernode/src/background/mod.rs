@@ -7,7 +7,7 @@
 //! | `admin_bootstrap` | 1 s until done | | the first administrator |
 //! | `cluster_watch` | 1 s | | nothing that lasts: gauges and the log |
 //! | `trash_expiry` | `timings.tidy_period` | a permanent deletion | releases what is due |
-//! | `certificates` | 5 s | | the identity shown to new connections |
+//! | `certificates` | 5 s | SIGHUP | the identity shown to new connections |
 //! | `openings` | 500 ms | | makes rows of sessions that last |
 //! | `session_expiry` | `timings.tidy_period` | | aborts silent sessions, forgets old ones |
 

@@ -148,6 +148,8 @@ impl Supernode {
             })),
             shutdown: shutdown.clone(),
             metrics: metrics.clone(),
+            standing: common::standing::Standing::default(),
+            reload: common::reload::Reload::default(),
         };
         let work = tokio::spawn(dbfs_supernode::run(config, seams));
         let Ok(address) = bound.await else {

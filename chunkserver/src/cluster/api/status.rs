@@ -1,6 +1,7 @@
 //! The cluster's state as the names layer and `dbfs status` see it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use common::ids::NodeId;
 use common::lifecycle::Node;
@@ -62,6 +63,7 @@ pub(crate) async fn of(cluster: &Cluster, leadership: &Leadership) -> Result<wir
         accepts_files: refuses_because.is_empty(),
         refuses_because,
         site: cluster.config.site.clone(),
+        voters_wanted: cluster.config.voters,
     })
 }
 
@@ -106,31 +108,67 @@ fn lost_replicas(directory: &Directory) -> u64 {
     lost.map(|disk| disk.replicas).sum()
 }
 
+/// Every node that stays, and every member of the group that is no node yet.
 fn nodes(cluster: &Cluster, directory: &Directory, said: &BTreeMap<NodeId, Said>) -> Vec<wire::NodeStatus> {
-    let group = cluster.group.status();
+    let (group, reach) = (cluster.group.status(), cluster.group.reach());
     let now = cluster.clock.moment();
+    let replication = |node: NodeId, shown: wire::GroupMember| {
+        let reach = reach.get(&node);
+        wire::GroupMember {
+            node_id: node.get(),
+            voter: group.member(node).is_some_and(|member| member.voter),
+            state: reach
+                .map_or(wire::MemberState::Unspecified, |reach| reach.condition.into())
+                .into(),
+            silent_millis: reach.map(|reach| millis(reach.silent_for)),
+            lag_entries: reach.and_then(|reach| reach.lag_entries),
+            ..shown
+        }
+    };
     let present = directory.nodes.values().filter(|row| row.state != Node::Gone);
-    present
-        .map(|row| wire::NodeStatus {
-            member: Some(wire::GroupMember {
-                node_id: row.node.get(),
-                name: row.name.clone(),
-                control: row.control.clone(),
-                data: row.data.clone(),
-                zone: row.zone.clone(),
-                host: row.host.clone(),
-                voter: group.member(row.node).is_some_and(|member| member.voter),
-            }),
+    let nodes = present.map(|row| {
+        let shown = wire::GroupMember {
+            name: row.name.clone(),
+            control: row.control.clone(),
+            data: row.data.clone(),
+            zone: row.zone.clone(),
+            host: row.host.clone(),
+            ..wire::GroupMember::default()
+        };
+        wire::NodeStatus {
+            member: Some(replication(row.node, shown)),
             state: node_state(row.state).into(),
             load: said.get(&row.node).map(|said| load(said.load)),
-            heartbeat_age_millis: said
-                .get(&row.node)
-                .map(|said| u64::try_from(now.since(said.at).as_millis()).unwrap_or(u64::MAX)),
+            heartbeat_age_millis: said.get(&row.node).map(|said| millis(now.since(said.at))),
             disks: said
                 .get(&row.node)
                 .map_or_else(Vec::new, |said| said.disks.iter().map(disk).collect()),
-        })
-        .collect()
+        }
+    });
+    let unknown = group
+        .members
+        .iter()
+        .filter(|member| !directory.nodes.contains_key(&member.node_id));
+    let joining = unknown.map(|member| {
+        let shown = wire::GroupMember {
+            name: member.name.clone(),
+            control: member.control.clone(),
+            data: member.data.clone(),
+            zone: member.zone.clone(),
+            host: member.host.clone(),
+            ..wire::GroupMember::default()
+        };
+        wire::NodeStatus {
+            member: Some(replication(member.node_id, shown)),
+            state: node_state(Node::Joining).into(),
+            ..wire::NodeStatus::default()
+        }
+    });
+    nodes.chain(joining).collect()
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn disk(disk: &DiskSaid) -> wire::DiskStatus {
