@@ -6,6 +6,8 @@
 mod command_line;
 
 mod config;
+mod descriptors;
+mod logs;
 mod metrics;
 mod role;
 mod signals;
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         Ok(line) => line,
         Err(exit) => return exit.into(),
     };
+    descriptors::raise_limit();
     let runtime = match threads(&line.command).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -51,7 +54,12 @@ fn main() -> ExitCode {
     let work = runtime.spawn({
         let context = Arc::clone(&context);
         async move {
-            if let Err(error) = signals::listen(&shutdown) {
+            let hangup = if line.command.is_role() {
+                signals::Hangup::Reload(context.reload.clone())
+            } else {
+                signals::Hangup::End
+            };
+            if let Err(error) = signals::listen(&shutdown, hangup) {
                 eprintln!("error[E_PROCESS]: cannot listen for signals: {error}");
                 return Exit::Other;
             }

@@ -2,10 +2,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
-use dbfs_tests::{Installation, Shape, digest_of, until, write_generated};
+use dbfs_tests::{Installation, Process, Shape, digest_of, signal, until, within, write_generated};
 
 use crate::half_way::HalfWay;
+
+/// A command that meets no majority says so within this.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
 #[test]
 fn acknowledged_files_survive_the_end_of_all_processes() {
@@ -82,6 +86,85 @@ fn up_starts_what_was_there_and_down_ends_it() {
     up.ok();
     let entry = installation.run(["stat", "--json", "/admin/kept"]).ok().json();
     assert_eq!(entry["digest"].as_str(), Some(digest.as_str()));
+    a_hangup_reloads_certificates(&installation);
+    up_starts_what_is_missing(&mut installation);
+    without_a_majority_commands_end_soon(&mut installation);
+}
+
+fn a_hangup_reloads_certificates(installation: &Installation) {
+    for process in &installation.processes {
+        signal(process.pid.unwrap(), "HUP");
+    }
+    until("every process to read its certificates anew", || {
+        let done = |process: &Process| {
+            let log = std::fs::read_to_string(&process.log).unwrap_or_default();
+            log.contains("identity read anew")
+        };
+        installation.processes.iter().all(done).then_some(())
+    });
+    assert!(installation.processes.iter().all(Process::is_running));
+}
+
+/// One process that is gone shows in `status`; `up` starts it again, also where the note of who runs is damaged; and one
+/// that cannot start takes no other one down.
+fn up_starts_what_is_missing(installation: &mut Installation) {
+    let data = installation.data();
+    let up = ["up", "--detach", "--data", data.to_str().unwrap()];
+    installation.process("supernode-3").kill();
+    let status = until("a dead supernode to show", || {
+        let status = installation.status()?;
+        (status["health"] == "degraded").then_some(status)
+    });
+    assert!(status["problems"].to_string().contains("supernode-3"), "{status}");
+    let members = status["names"]["members"].as_array().unwrap();
+    let dead = members.iter().find(|member| member["name"] == "supernode-3");
+    assert_eq!(dead.unwrap()["replication"], "silent", "{status}");
+
+    let config = data.join("alpha-2/config.yaml");
+    let whole = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, "chunkserver: {colour: red}\n").unwrap();
+    installation.process("alpha-2").kill();
+    std::fs::write(data.join("running.json"), "{").unwrap();
+    let ran = installation.run(up).ok();
+    assert!(
+        ran.err.contains("alpha-2") && ran.err.contains("colour"),
+        "{}",
+        ran.err
+    );
+    std::fs::write(&config, whole).unwrap();
+    let others = |process: &&Process| !matches!(process.name.as_str(), "alpha-2" | "supernode-3");
+    assert!(
+        installation
+            .processes
+            .iter()
+            .filter(others)
+            .all(Process::is_running)
+    );
+    installation.run(up).ok();
+    installation.processes.clear();
+    installation.adopt();
+    installation.wait_until_whole();
+    assert!(installation.run(up).ok().out.contains("runs already"));
+}
+
+fn without_a_majority_commands_end_soon(installation: &mut Installation) {
+    installation.process("supernode-2").kill();
+    installation.process("supernode-3").kill();
+    let mut list = installation.command().args(["list", "/admin"]).spawn().unwrap();
+    let ended = within(TOLD_WITHIN, "a command to give up", || list.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(5));
+    let status = until("the missing majority to show", || {
+        let status = installation.status()?;
+        (status["health"] == "unavailable").then_some(status)
+    });
+    assert!(status["names"]["leader"].is_null(), "{status}");
+    // It lives and serves, but starting it again would not help.
+    let probe = |path| installation.probe("supernode-1", path);
+    assert_eq!(
+        (probe("/livez"), probe("/readyz"), probe("/quorumz")),
+        (200, 200, 503)
+    );
+    assert_eq!(installation.probe("alpha-1", "/quorumz"), 200);
 }
 
 /// No directory of a server's data lets another user in, and no file outside of one is readable by others.

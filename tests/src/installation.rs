@@ -292,6 +292,21 @@ impl Installation {
             .sum()
     }
 
+    /// What the process `name` answers a probe of `path` with.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn probe(&self, name: &str, path: &str) -> u16 {
+        let process = self
+            .processes
+            .iter()
+            .find(|process| process.name == name)
+            .expect("the process exists");
+        let text = http_get(&process.metrics, path).expect("the process answers");
+        let code = text.split(' ').nth(1).and_then(|code| code.parse().ok());
+        code.expect("an HTTP status")
+    }
+
     /// Reads what `dbfs up` wrote about its processes.
     pub fn adopt(&mut self) {
         if !self.processes.is_empty() {

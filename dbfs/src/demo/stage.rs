@@ -11,7 +11,7 @@ use client::cli::options::Environment;
 use common::units::{ByteCount, Span};
 use tempfile::TempDir;
 
-use crate::local::launch::Fleet;
+use crate::local::launch::{Fleet, own_program};
 use crate::local::layout::{Durability, Home, Plan, Size};
 use crate::local::process::Running;
 use crate::local::{settle, up};
@@ -75,7 +75,10 @@ impl Stage {
     pub(super) async fn start(&mut self) -> Result<Client, Failure> {
         let fleet = self.fleet.as_mut().ok_or_else(stopped)?;
         let started = up::bring_up(&self.context, &self.home, &mut self.plan, fleet).await?;
-        Ok(started.client)
+        match started.missing.first() {
+            Some(ended) => Err(Failure::new(Exit::Other, "E_CHILD_ENDED", ended.told())),
+            None => Ok(started.client),
+        }
     }
 
     /// Kills the process `name` as a power cut would.
@@ -166,7 +169,7 @@ impl Stage {
                 format!("cannot run dbfs {shown}: {error}"),
             )
         };
-        let mut command = Command::new(std::env::current_exe().map_err(fail)?);
+        let mut command = Command::new(own_program());
         command
             .args(arguments)
             .args(["--yes", "--progress", "never"])

@@ -71,7 +71,13 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
 /// Stops whatever runs in `home`; how many processes it was.
 pub(crate) async fn stop(context: &Context, home: &Home) -> usize {
     let clock = &context.seams.clock;
-    let running = Running::load(&home.running());
+    // Where the plan cannot be read, the note alone says who runs.
+    let plan = home.plan().ok().flatten();
+    let look = || match &plan {
+        Some(plan) => home.who_runs(plan),
+        None => Running::load(&home.running()),
+    };
+    let running = look();
     let count = running.processes.len();
     if let Some(supervisor) = &running.supervisor {
         // It stops its children itself, and must not start them again.
@@ -80,7 +86,7 @@ pub(crate) async fn stop(context: &Context, home: &Home) -> usize {
             clock.sleep(POLL).await;
         }
     }
-    stop_all(&Running::load(&home.running()).processes, clock).await;
+    stop_all(&look().processes, clock).await;
     // Nobody runs any more, so that nobody needs the note.
     let _ = std::fs::remove_file(home.running());
     count
@@ -93,7 +99,14 @@ pub(crate) async fn stop(context: &Context, home: &Home) -> usize {
 pub(crate) fn purge(context: &Context, home: &Home) -> Result<(), Failure> {
     std::fs::remove_dir_all(home.path())
         .map_err(|error| Failure::local("cannot delete", home.path(), &error))?;
-    Store::of(&context.environment)?.update(|all| {
+    let Ok(store) = Store::of(&context.environment) else {
+        // Without a place for profiles there are none.
+        return Ok(());
+    };
+    if !store.path().exists() {
+        return Ok(());
+    }
+    store.update(|all| {
         all.profiles
             .retain(|_, profile| profile.data_dir.as_deref() != Some(home.path()));
         if all

@@ -1,20 +1,20 @@
 //! Starts and stops the processes of an installation.
 //!
-//! Invariant: no process stays behind without being known. Each is in `running.json` before the next is started, and
-//! each holds a pipe from this process (signals.rs), so that it ends when this process does, however that happens,
+//! Invariant: no process stays behind without being known. Each is in `running.json` before the next is started (and is
+//! found by its command line where that file is lost), and each holds a pipe from this process (signals.rs), so that it ends when this process does, however that happens,
 //! unless it was told that it may stay.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use client::cli::failure::{Exit, Failure};
-use common::disk::rename_durably;
 use common::time::Clock;
 use rustix::process::Signal;
 
@@ -27,8 +27,6 @@ pub(crate) const RUNTIME_THREADS: &str = "TOKIO_WORKER_THREADS";
 /// How long processes may take to end in order.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 const STOP_POLL: Duration = Duration::from_millis(20);
-/// A log that is longer when its process starts is set aside first.
-const LOG_BYTES_MAX: u64 = 64 << 20;
 const LOG_TAIL_BYTES_MAX: u64 = 4096;
 const LOG_TAIL_LINES_MAX: usize = 6;
 
@@ -45,10 +43,36 @@ pub(crate) struct Fleet {
 pub(crate) struct Ended {
     /// Which.
     pub(crate) name: String,
-    /// How.
-    pub(crate) status: ExitStatus,
+    /// How: its exit status, or why it could not even be started.
+    pub(crate) how: String,
     /// The end of its log.
     pub(crate) last_words: String,
+}
+
+impl Ended {
+    /// For people: who, how, and what it said last.
+    pub(crate) fn told(&self) -> String {
+        // A role says why it ends in its last line: `error[CODE]: ...`, a hint after it.
+        let lines: Vec<&str> = self.last_words.lines().collect();
+        let from = lines.iter().rposition(|line| line.starts_with("error["));
+        let words = lines.get(from.unwrap_or(0)..).unwrap_or_default();
+        let mut told = format!("{} does not run ({})", self.name, self.how);
+        for word in words {
+            told.push_str("\n  ");
+            told.push_str(word);
+        }
+        told
+    }
+}
+
+/// This program, to be started again: the very file that runs, also where another one took its place meanwhile.
+pub(crate) fn own_program() -> &'static str {
+    "/proc/self/exe"
+}
+
+/// What `ps` shows of a process that is started from [`own_program`].
+fn own_name() -> OsString {
+    std::env::args_os().next().unwrap_or_else(|| "dbfs".into())
 }
 
 impl Fleet {
@@ -61,17 +85,22 @@ impl Fleet {
         }
     }
 
-    /// Starts every process of `plan` that does not run, founders first.
-    ///
-    /// # Errors
-    /// One cannot be started.
-    pub(crate) fn start_all(&mut self, plan: &Plan) -> Result<(), Failure> {
+    /// Starts every process of `plan` that does not run, founders first. Who could not be started.
+    pub(crate) fn start_all(&mut self, plan: &Plan) -> Vec<Ended> {
+        let mut missing = Vec::new();
         for (process, kind, founds) in plan.processes() {
-            if !self.running.processes.contains_key(&process.name) {
-                self.start(&process.name, kind, founds && !plan.founded)?;
+            if self.running.processes.contains_key(&process.name) {
+                continue;
+            }
+            if let Err(failure) = self.start(&process.name, kind, founds && !plan.founded) {
+                missing.push(Ended {
+                    name: process.name.clone(),
+                    how: failure.message,
+                    last_words: String::new(),
+                });
             }
         }
-        Ok(())
+        missing
     }
 
     /// Starts the process `name`; with `found` it founds its group, where nothing is founded in its directory yet.
@@ -82,17 +111,19 @@ impl Fleet {
         let fail = |error: std::io::Error| {
             Failure::new(Exit::Other, "E_PROCESS", format!("cannot start {name}: {error}"))
         };
-        let program = std::env::current_exe().map_err(fail)?;
-        let log = open_log(&self.home.log(name)).map_err(fail)?;
-        let mut command = Command::new(program);
-        command.arg(match kind {
+        let log_path = self.home.log(name);
+        let log = open_log(&log_path).map_err(fail)?;
+        let mut command = Command::new(own_program());
+        command.arg0(own_name()).arg(match kind {
             Kind::Supernode => "supernode",
             Kind::Chunkserver(_) => "chunkserver",
         });
         command
             .arg("--config")
             .arg(self.home.config(name))
-            .arg("--lifeline");
+            .arg("--lifeline")
+            .arg("--log")
+            .arg(log_path);
         if found {
             command.arg("--found");
         }
@@ -110,7 +141,10 @@ impl Fleet {
             self.running.processes.insert(name.to_owned(), identity);
         }
         self.children.insert(name.to_owned(), child);
-        self.running.save(&self.home.running())
+        if let Err(failure) = self.running.save(&self.home.running()) {
+            tracing::warn!(%failure, "who runs cannot be noted; it is found without the note");
+        }
+        Ok(())
     }
 
     /// Notes that this process stays with its children.
@@ -122,17 +156,23 @@ impl Fleet {
         self.running.save(&self.home.running())
     }
 
-    /// Who has ended by itself since the last call.
+    /// Who has ended by itself since the last call, of the children and of those that ran before.
     pub(crate) fn ended(&mut self) -> Vec<Ended> {
         let mut ended = Vec::new();
+        let end = |name: &String, how: String| Ended {
+            name: name.clone(),
+            how,
+            last_words: tail(&self.home.log(name)),
+        };
         for (name, child) in &mut self.children {
             // An error means that it is no child of ours any more, which cannot be.
             if let Ok(Some(status)) = child.try_wait() {
-                ended.push(Ended {
-                    name: name.clone(),
-                    status,
-                    last_words: tail(&self.home.log(name)),
-                });
+                ended.push(end(name, status.to_string()));
+            }
+        }
+        for (name, process) in &self.running.processes {
+            if !self.children.contains_key(name) && !process.runs() {
+                ended.push(end(name, "it is gone".to_owned()));
             }
         }
         for end in &ended {
@@ -140,6 +180,11 @@ impl Fleet {
             self.running.processes.remove(&end.name);
         }
         ended
+    }
+
+    /// Whether the process `name` runs.
+    pub(crate) fn runs(&self, name: &str) -> bool {
+        self.running.processes.contains_key(name)
     }
 
     /// Kills the process `name` without a warning, as a power cut would.
@@ -154,34 +199,48 @@ impl Fleet {
         Ok(())
     }
 
-    /// Lets the children run on after this process has ended.
-    ///
-    /// # Errors
-    /// One of them has ended.
-    pub(crate) fn detach(mut self) -> Result<(), Failure> {
+    /// Lets the children run on after this process has ended. One that has ended meanwhile is started by the next `up`.
+    pub(crate) fn detach(mut self) {
         for (name, mut child) in std::mem::take(&mut self.children) {
             let told = child
                 .stdin
                 .take()
                 .map_or(Ok(()), |mut lifeline| lifeline.write_all(&[DETACH]));
-            told.map_err(|error| {
-                Failure::new(Exit::Other, "E_CHILD_ENDED", format!("{name} has ended: {error}"))
-            })?;
+            if let Err(error) = told {
+                tracing::warn!(name, %error, "a process ended before it was left alone");
+            }
         }
-        Ok(())
     }
 
-    /// Ends all children: in order, and after a while without asking.
+    /// Ends everything that runs in the installation: in order, and after a while without asking.
     pub(crate) async fn stop(mut self, clock: &Clock) {
-        stop_all(&self.running.processes, clock).await;
+        let all = std::mem::take(&mut self.running.processes);
+        self.end(&all, clock).await;
+    }
+
+    /// Ends the children alone: what ran before goes on.
+    pub(crate) async fn stop_children(mut self, clock: &Clock) {
+        let (own, before) = std::mem::take(&mut self.running.processes)
+            .into_iter()
+            .partition(|(name, _)| self.children.contains_key(name));
+        self.running.processes = before;
+        self.end(&own, clock).await;
+    }
+
+    async fn end(&mut self, processes: &BTreeMap<String, Identity>, clock: &Clock) {
+        stop_all(processes, clock).await;
         for child in self.children.values_mut() {
             // They have ended; this takes their remains away.
             let _ = child.wait();
         }
         self.children.clear();
-        self.running = Running::default();
-        // An installation that does not run needs no note of who runs.
-        let _ = std::fs::remove_file(self.home.running());
+        self.running.supervisor = None;
+        // The note only helps: who runs is found without it too.
+        let _ = if self.running.processes.is_empty() {
+            std::fs::remove_file(self.home.running()).map_err(drop)
+        } else {
+            self.running.save(&self.home.running()).map_err(drop)
+        };
     }
 }
 
@@ -216,9 +275,6 @@ fn open_log(path: &Path) -> std::io::Result<File> {
             .recursive(true)
             .mode(0o700)
             .create(directory)?;
-    }
-    if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
-        rename_durably(path, &path.with_extension("log.old"))?;
     }
     File::options().create(true).append(true).open(path)
 }

@@ -1,12 +1,14 @@
 //! What an installation consists of and where its files are.
 //!
 //! ```text
-//! DIR/installation.json   the plan: written once, last, when everything else stands (its absence: nothing to start)
+//! DIR/installation.json   the plan: written once, last, when everything else stands (its absence: nothing to start);
+//!                         installation.copy.json beside it counts where it is damaged
 //! DIR/ca/                 the CA
 //! DIR/admin.password      0600
 //! DIR/NAME/config.yaml    one configuration per process, DIR/NAME/identity/, DIR/NAME/data/
 //! DIR/logs/NAME.log
 //! DIR/running.json        who runs: process ids with their start times (process.rs)
+//! DIR/start-missing       asks the `dbfs up` that stays with its children to start those that are missing
 //! DIR/dbfs-local.lock     held by `dbfs up` while it works on the directory; also says that the directory is ours
 //! ```
 //!
@@ -17,6 +19,8 @@ use std::path::{Path, PathBuf};
 use client::cli::failure::{Exit, Failure};
 use common::disk::write_durably;
 use serde::{Deserialize, Serialize};
+
+use super::process::Running;
 
 const FORMAT: u32 = 1;
 
@@ -291,54 +295,82 @@ impl Home {
         self.0.join("dbfs-local.lock")
     }
 
+    /// Exists while somebody asks the `dbfs up` that stays with its children to start those that are missing.
+    pub(crate) fn request(&self) -> PathBuf {
+        self.0.join("start-missing")
+    }
+
+    /// Who runs, of the processes of `plan`.
+    pub(crate) fn who_runs(&self, plan: &Plan) -> Running {
+        let all = plan.processes();
+        let configs = all.iter().map(|(process, _, _)| {
+            let config = self.config(&process.name);
+            (process.name.clone(), config)
+        });
+        Running::look(&self.running(), &configs.collect())
+    }
+
     fn plan_file(&self) -> PathBuf {
         self.0.join("installation.json")
     }
 
-    /// Whether an installation stands here.
-    pub(crate) fn exists(&self) -> bool {
-        self.plan_file().exists()
+    fn plan_copy(&self) -> PathBuf {
+        self.0.join("installation.copy.json")
     }
 
-    /// The plan; `None` where nothing stands here.
+    /// Whether an installation stands here.
+    pub(crate) fn exists(&self) -> bool {
+        self.plan_file().exists() || self.plan_copy().exists()
+    }
+
+    /// The plan; `None` where nothing stands here. Where the file is damaged or gone, its copy counts.
     ///
     /// # Errors
-    /// It cannot be read, or is of another build.
+    /// Neither can be read, or both are of another build.
     pub(crate) fn plan(&self) -> Result<Option<Plan>, Failure> {
-        let path = self.plan_file();
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Failure::local("cannot read", &path, &error)),
-        };
-        let damaged = |reason: String| {
-            Failure::new(
-                Exit::Usage,
-                "E_DATA_DIR",
-                format!("{} cannot be used: {reason}", path.display()),
-            )
-            .hint("name another directory with --data, or begin anew with --reset")
-        };
-        let plan: Plan = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-        if plan.format == FORMAT {
-            Ok(Some(plan))
-        } else {
-            Err(damaged(format!(
-                "its format is {}, this build knows {FORMAT}",
-                plan.format
-            )))
+        match (read_plan(&self.plan_file()), read_plan(&self.plan_copy())) {
+            (Ok(Some(plan)), _) | (Ok(None) | Err(_), Ok(Some(plan))) => Ok(Some(plan)),
+            (Err(failure), _) | (Ok(None), Err(failure)) => Err(failure),
+            (Ok(None), Ok(None)) => Ok(None),
         }
     }
 
-    /// Keeps the plan.
+    /// Keeps the plan, twice: it is the one file without which nothing can be started.
     ///
     /// # Errors
     /// It cannot be written.
     pub(crate) fn keep(&self, plan: &Plan) -> Result<(), Failure> {
-        let path = self.plan_file();
-        let fail = |error: std::io::Error| Failure::local("cannot write", &path, &error);
-        let text = serde_json::to_vec_pretty(plan).map_err(|error| fail(error.into()))?;
-        write_durably(&path, &text, 0o600).map_err(fail)
+        for path in [self.plan_copy(), self.plan_file()] {
+            let fail = |error: std::io::Error| Failure::local("cannot write", &path, &error);
+            let text = serde_json::to_vec_pretty(plan).map_err(|error| fail(error.into()))?;
+            write_durably(&path, &text, 0o600).map_err(fail)?;
+        }
+        Ok(())
+    }
+}
+
+fn read_plan(path: &Path) -> Result<Option<Plan>, Failure> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::local("cannot read", path, &error)),
+    };
+    let damaged = |reason: String| {
+        Failure::new(
+            Exit::Usage,
+            "E_DATA_DIR",
+            format!("{} cannot be used: {reason}", path.display()),
+        )
+        .hint("name another directory with --data; --reset deletes this one with all its files")
+    };
+    let plan: Plan = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    if plan.format == FORMAT {
+        Ok(Some(plan))
+    } else {
+        Err(damaged(format!(
+            "its format is {}, this build knows {FORMAT}",
+            plan.format
+        )))
     }
 }
 
@@ -375,7 +407,14 @@ mod tests {
         let home = Home::new(directory.path().to_owned());
         assert_eq!(home.plan().unwrap(), None);
         home.keep(&plan).unwrap();
+        assert_eq!(home.plan().unwrap().as_ref(), Some(&plan));
+        // One damaged or lost file is not the end of an installation.
+        std::fs::write(home.plan_file(), "{").unwrap();
+        assert_eq!(home.plan().unwrap().as_ref(), Some(&plan));
+        std::fs::remove_file(home.plan_file()).unwrap();
         assert_eq!(home.plan().unwrap(), Some(plan));
+        std::fs::write(home.plan_copy(), "{").unwrap();
+        assert_eq!(home.plan().unwrap_err().code, "E_DATA_DIR");
         assert!(Plan::new(SIZE, Durability::Full, 1..10).is_none());
     }
 

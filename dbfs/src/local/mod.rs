@@ -10,10 +10,12 @@ pub(crate) mod layout;
 mod ports;
 pub(crate) mod settle;
 
+mod beside;
 mod board;
 pub(crate) mod launch;
 pub(crate) mod process;
 mod ready;
+mod restarts;
 
 pub(crate) mod down;
 pub(crate) mod up;

@@ -4,7 +4,9 @@
 //! keeps such a descriptor bound to that one process.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use client::cli::failure::Failure;
 use common::disk::write_durably;
@@ -70,6 +72,23 @@ fn started(pid: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
+/// The processes of this machine that play a role with one of `configs`.
+fn roles_of(configs: &BTreeMap<String, PathBuf>) -> Vec<(String, Identity)> {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let mut arguments = line.split(|byte| *byte == 0).skip(1);
+        if !matches!(arguments.next()?, b"supernode" | b"chunkserver") || arguments.next()? != b"--config" {
+            return None;
+        }
+        let config = Path::new(OsStr::from_bytes(arguments.next()?));
+        let (name, _) = configs.iter().find(|(_, own)| own.as_path() == config)?;
+        Some((name.clone(), Identity::of(pid)?))
+    })
+    .collect()
+}
+
 fn boot() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map(|text| text.trim().to_owned())
@@ -103,6 +122,17 @@ impl Running {
         }
     }
 
+    /// Who of `configs` (name and configuration file of each process) runs: as the note at `path` says, and as the
+    /// processes of this machine say themselves, since the note may be missing, damaged or older than they are.
+    pub(crate) fn look(path: &Path, configs: &BTreeMap<String, PathBuf>) -> Self {
+        let mut running = Self::load(path);
+        running.processes.retain(|name, _| configs.contains_key(name));
+        for (name, identity) in roles_of(configs) {
+            running.processes.entry(name).or_insert(identity);
+        }
+        running
+    }
+
     /// Writes it to `path`.
     ///
     /// # Errors
@@ -117,6 +147,7 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
 
     fn child() -> std::process::Child {
@@ -145,6 +176,37 @@ mod tests {
         assert!(own.signal(Signal::KILL));
         child.wait().unwrap();
         assert!(!own.runs() && !own.signal(Signal::KILL));
+    }
+
+    #[test]
+    fn who_runs_is_found_without_a_note() {
+        let directory = tempfile::tempdir().unwrap();
+        let note = directory.path().join("running.json");
+        let config = directory.path().join("alpha-1/config.yaml");
+        let configs = BTreeMap::from([("alpha-1".to_owned(), config.clone())]);
+        // A shell that runs a script called as the role is: its command line is that of the role.
+        std::fs::write(directory.path().join("supernode"), "read line\n").unwrap();
+        let mut role = Command::new("sh")
+            .arg0("dbfs")
+            .args(["supernode", "--config"])
+            .arg(&config)
+            .current_dir(directory.path())
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let of = |running: &Running| running.processes.get("alpha-1").map(|found| found.pid);
+        while of(&Running::look(&note, &configs)).is_none() {
+            std::thread::yield_now();
+        }
+        for text in ["", "{", r#"{"supervisor":null,"processes":{"old":7}}"#] {
+            std::fs::write(&note, text).unwrap();
+            assert_eq!(of(&Running::look(&note, &configs)), Some(role.id()), "{text}");
+        }
+        let others = BTreeMap::from([("alpha-1".to_owned(), directory.path().join("config.yaml"))]);
+        assert_eq!(of(&Running::look(&note, &others)), None);
+        role.kill().unwrap();
+        role.wait().unwrap();
+        assert_eq!(of(&Running::look(&note, &configs)), None);
     }
 
     #[test]

@@ -10,11 +10,17 @@ use client::names::{ClusterState, Installation, Login, NodeCondition};
 use common::error::Kind;
 
 use super::board::{Board, Row};
-use super::launch::Fleet;
+use super::launch::{Ended, Fleet};
 use super::layout::{Cluster, Plan, voters};
 
 /// How long a start may take before something must be wrong.
 const READY_TIMEOUT: Duration = Duration::from_secs(90);
+/// Where a process is missing, the others have come as far as they can once nothing has changed for so long.
+const SETTLED_AFTER: Duration = Duration::from_secs(8);
+/// Where nobody can log in, how long processes are watched that may end at once.
+const LOCKED_OUT_LOOK: Duration = Duration::from_secs(3);
+/// A process that cannot run ends within this.
+const LASTS_AFTER: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(150);
 /// One question; a process that has not come up yet answers none.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,72 +30,86 @@ const REPORT_AGE_MAX: Duration = Duration::from_secs(5);
 /// The first admin of a local installation.
 pub(crate) const ADMIN: &str = "admin";
 
-/// A ready installation: a client that is logged in, and the login.
+/// An installation that serves.
 pub(crate) struct Ready {
-    /// Logged in as the admin.
+    /// Logged in as the admin where `login` is there.
     pub(crate) client: Client,
-    /// What the login gave.
-    pub(crate) login: Login,
+    /// What the login gave; `None` where the password in the installation's directory is not the admin's any more.
+    pub(crate) login: Option<Login>,
+    /// Processes that could not be started, or ended at once.
+    pub(crate) missing: Vec<Ended>,
+    /// Who runs but is not what it should be, and how it stands.
+    pub(crate) waiting: Vec<String>,
+    /// Every group has a leader, so that none has to be founded any more.
+    pub(crate) is_founded: bool,
 }
 
-/// Waits until every group has its leader and voters, and every node is live.
+/// Waits until every group has its leader and voters, and every node is live. Where processes are `missing`, until the
+/// others have come as far as they can.
 ///
 /// # Errors
-/// A process ended, it takes too long, or the user interrupts.
+/// The installation cannot serve, or the user interrupts.
 pub(crate) async fn wait(
     context: &Context,
     target: &Target,
-    password: &str,
+    password: Option<&str>,
     plan: &Plan,
     fleet: &mut Fleet,
-    board: &mut Board,
+    mut missing: Vec<Ended>,
 ) -> Result<Ready, Failure> {
     let clock = &context.seams.clock;
+    let mut board = Board::new(&context.console);
     let began = clock.moment();
-    let mut known: Option<Ready> = None;
+    let (mut known, mut shown, mut changed) = (None, Vec::new(), began);
     loop {
-        if let Some(ended) = fleet.ended().first() {
-            return Err(ended_early(ended));
-        }
+        missing.extend(fleet.ended());
         if context.shutdown.is_triggered() {
             return Err(Failure::interrupted());
         }
         if known.is_none() {
-            known = clock
-                .timeout(ASK_TIMEOUT, log_in(context, target, password))
-                .await
-                .flatten();
+            let logging_in = log_in(context, target, password, plan.founded);
+            known = clock.timeout(ASK_TIMEOUT, logging_in).await.flatten();
         }
         let status = match &known {
-            Some(ready) => clock
-                .timeout(ASK_TIMEOUT, ready.client.status())
+            Some((client, Some(_))) => clock
+                .timeout(ASK_TIMEOUT, client.status())
                 .await
                 .and_then(Result::ok),
-            None => None,
+            _ => None,
         };
-        let rows = rows(plan, status.as_ref());
+        let rows = with_missing(rows(plan, status.as_ref()), &missing);
         let waiting: Vec<String> = rows
             .iter()
-            .filter(|row| !row.ready)
+            .filter(|row| !row.ready && missing.iter().all(|ended| ended.name != row.name))
             .map(|row| format!("{} ({})", row.name, row.state))
             .collect();
-        board.show(rows);
-        if waiting.is_empty()
-            && let Some(ready) = known
-        {
-            return Ok(ready);
+        let now = clock.moment();
+        if rows != shown {
+            changed = now;
+            shown.clone_from(&rows);
         }
-        if clock.moment().since(began) > READY_TIMEOUT {
-            return Err(Failure::new(
-                Exit::Unavailable,
-                "E_START",
-                format!(
-                    "not ready after {} s: {}",
-                    READY_TIMEOUT.as_secs(),
-                    waiting.join(", ")
-                ),
-            )
-            .hint("the logs are in the installation's logs directory"));
+        board.show(rows);
+        let is_whole = waiting.is_empty()
+            && missing.is_empty()
+            && now.since(began) > LASTS_AFTER
+            && everybody_listens(context, plan).await;
+        let is_settled = is_whole
+            || !missing.is_empty() && now.since(changed) > SETTLED_AFTER
+            || now.since(began) > READY_TIMEOUT
+            || is_locked_out(&known) && now.since(began) > LOCKED_OUT_LOOK;
+        if is_settled {
+            let led = status.as_ref().and_then(|status| led(plan, status));
+            return match known {
+                // Only the admin is told how the clusters do.
+                Some((client, login)) if led.is_some_and(|led| led > 0) || login.is_none() => Ok(Ready {
+                    client,
+                    login,
+                    missing,
+                    waiting,
+                    is_founded: led == Some(plan.clusters.len()),
+                }),
+                _ => Err(cannot_serve(&missing, &waiting)),
+            };
         }
         tokio::select! {
             () = clock.sleep(POLL) => {}
@@ -98,26 +118,76 @@ pub(crate) async fn wait(
     }
 }
 
-/// A process that ended before it was ready.
-fn ended_early(ended: &super::launch::Ended) -> Failure {
-    // A role says why it ends in its last line: `error[CODE]: ...`.
-    Failure::new(
-        Exit::Other,
-        "E_CHILD_ENDED",
-        format!("{} ended ({}):\n{}", ended.name, ended.status, ended.last_words),
-    )
+/// Whether something listens at every control address: what others say of a process may be what it was before.
+async fn everybody_listens(context: &Context, plan: &Plan) -> bool {
+    for (process, _, _) in plan.processes() {
+        if context.seams.network.connect(&process.control).await.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
-async fn log_in(context: &Context, target: &Target, password: &str) -> Option<Ready> {
-    let client = context.connect(target, None).await.ok()?;
-    match client.login(ADMIN, password).await {
-        Ok(login) => Some(Ready { client, login }),
-        Err(error) => {
-            if error.kind() == Kind::Denied {
-                tracing::warn!(%error, "the admin's password is refused");
-            }
-            None
+/// How many clusters have a leader; `None` where the names group has none.
+fn led(plan: &Plan, status: &Installation) -> Option<usize> {
+    status.names.leader?;
+    let has_leader = |cluster: &&Cluster| {
+        status.clusters.iter().any(|state| {
+            state.name == cluster.name
+                && state.leader.is_some()
+                && state.report_age.is_some_and(|age| age <= REPORT_AGE_MAX)
+        })
+    };
+    Some(plan.clusters.iter().filter(has_leader).count())
+}
+
+fn is_locked_out(known: &Option<(Client, Option<Login>)>) -> bool {
+    matches!(known, Some((_, None)))
+}
+
+fn with_missing(mut rows: Vec<Row>, missing: &[Ended]) -> Vec<Row> {
+    for row in &mut rows {
+        if missing.iter().any(|ended| ended.name == row.name) {
+            "does not run".clone_into(&mut row.state);
+            row.ready = false;
         }
+    }
+    rows
+}
+
+fn cannot_serve(missing: &[Ended], waiting: &[String]) -> Failure {
+    if missing.is_empty() {
+        let message = format!(
+            "not ready after {} s: {}",
+            READY_TIMEOUT.as_secs(),
+            waiting.join(", ")
+        );
+        return Failure::new(Exit::Unavailable, "E_START", message)
+            .hint("the logs are in the installation's logs directory");
+    }
+    // A role says why it ends in its last line: `error[CODE]: ...`.
+    let each: Vec<String> = missing.iter().map(Ended::told).collect();
+    let message = format!("the installation cannot serve: {}", each.join("\n"));
+    Failure::new(Exit::Other, "E_CHILD_ENDED", message)
+        .hint("remove the cause and run `dbfs up` again; nothing that is stored is lost")
+}
+
+/// A client that is logged in; one without a login where the password is not the admin's; nothing where nobody answers.
+async fn log_in(
+    context: &Context,
+    target: &Target,
+    password: Option<&str>,
+    is_founded: bool,
+) -> Option<(Client, Option<Login>)> {
+    let client = context.connect(target, None).await.ok()?;
+    let Some(password) = password else {
+        return Some((client, None));
+    };
+    match client.login(ADMIN, password).await {
+        Ok(login) => Some((client, Some(login))),
+        // Until the first start is over there may be no admin yet.
+        Err(error) if is_founded && error.kind() == Kind::Denied => Some((client, None)),
+        Err(_) => None,
     }
 }
 

@@ -11,6 +11,7 @@ use common::disk::write_durably;
 use common::random::Random;
 use common::tls::{Authority, Role};
 use common::units::ByteCount;
+use serde_json::Value;
 
 use super::layout::{Cluster, Durability, Home, Kind, Plan, Process, threads_each};
 use super::ready::ADMIN;
@@ -197,12 +198,38 @@ fn chunkserver(
 fn write_config(home: &Home, process: &Process, config: &Config) -> Result<(), Failure> {
     let path = home.config(&process.name);
     let fail = |error: std::io::Error| Failure::local("cannot write", &path, &error);
-    let text = common::config::to_yaml(config).map_err(|reason| fail(std::io::Error::other(reason)))?;
+    let differing = differing(config).map_err(|error| fail(error.into()))?;
+    let text = common::config::to_yaml(&differing).map_err(|reason| fail(std::io::Error::other(reason)))?;
     let text = format!(
-        "# {} of a local installation, made by `dbfs up`; changes here are kept.\n# `dbfs config-defaults` explains every key.\n{text}",
+        "# {} of a local installation, made by `dbfs up`; changes here are kept.\n# What is not here has its default: \
+         `dbfs config-defaults` lists and explains every key.\n{text}",
         process.name
     );
     write_durably(&path, text.as_bytes(), 0o600).map_err(fail)
+}
+
+/// What of `config` is not as by default.
+fn differing(config: &Config) -> serde_json::Result<Value> {
+    let (own, default) = (
+        serde_json::to_value(config)?,
+        serde_json::to_value(Config::default())?,
+    );
+    Ok(without(own, &default).unwrap_or_else(|| Value::Object(serde_json::Map::new())))
+}
+
+/// `own` without what `default` says too; `None` where that is everything.
+fn without(own: Value, default: &Value) -> Option<Value> {
+    match (own, default) {
+        (own, default) if own == *default => None,
+        (Value::Object(own), Value::Object(default)) => {
+            let kept = own.into_iter().filter_map(|(key, value)| {
+                let other = default.get(&key).unwrap_or(&Value::Null);
+                Some((key, without(value, other)?))
+            });
+            Some(Value::Object(kept.collect()))
+        }
+        (own, _) => Some(own),
+    }
 }
 
 #[cfg(test)]
@@ -227,6 +254,13 @@ mod tests {
         for (process, kind, _) in plan.processes() {
             let config: Config = common::config::load(&home.config(&process.name)).unwrap();
             common::tls::Identity::load(&home.identity(&process.name)).unwrap();
+            // Only what differs is written, and nothing of the other role.
+            let text = std::fs::read_to_string(home.config(&process.name)).unwrap();
+            let other = match kind {
+                Kind::Supernode => "chunkserver:",
+                Kind::Chunkserver(_) => "supernode:",
+            };
+            assert!(!text.contains(other) && !text.contains("timings"), "{text}");
             match kind {
                 Kind::Supernode => assert_eq!(config.supernode.join.len(), 2),
                 Kind::Chunkserver(_) => assert_eq!(config.chunkserver.validate(), Ok(())),

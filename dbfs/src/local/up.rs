@@ -1,4 +1,7 @@
 //! `dbfs up`: a local installation, from nothing or from what is there, ready to be used when it says so.
+//!
+//! Invariant: one process that cannot start takes no other one down. What can start is started, what did not is told with
+//! its reason, and the command fails only where the installation cannot serve.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -11,21 +14,18 @@ use client::cli::failure::{Exit, Failure};
 use client::cli::human;
 use client::cli::profile::{Profile, Store};
 use client::cli::session::Target;
-use common::time::{Moment, WallTime};
+use client::names::Login;
+use common::time::WallTime;
 
-use super::board::Board;
-use super::launch::Fleet;
+use super::beside;
+use super::launch::{Ended, Fleet};
 use super::layout::{Durability, Home, Kind, Plan, Size};
-use super::process::Running;
-use super::ready::{self, ADMIN, Ready};
+use super::ready::{self, ADMIN};
+use super::restarts::{RESTARTS_WINDOW, Restarts};
 use super::{down, ports, settle};
 use crate::config::Config;
 
 const WATCH_PERIOD: Duration = Duration::from_millis(300);
-/// A process that ends by itself is started again, but not one that never lasts.
-const RESTARTS_MAX: usize = 5;
-const RESTARTS_WINDOW: Duration = Duration::from_secs(60);
-
 /// Starts a local installation: supernodes, clusters of nodes, TLS, an admin, and a profile to use it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
@@ -82,7 +82,7 @@ pub(crate) fn home_of(context: &Context, named: Option<PathBuf>) -> Result<Home,
 /// Runs the command.
 ///
 /// # Errors
-/// It does not fit what is there, or a process does not come up.
+/// It does not fit what is there, or the installation cannot serve.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     // What an installation keeps is for its user alone (P9).
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -90,40 +90,45 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     if args.reset {
         reset(context, &home).await?;
     }
-    // Looked at before anything is created: a wrong command line touches nothing.
+    // Looked at before anything is created: a wrong command line touches nothing, and neither does a user without a
+    // place for the profile that is written at the end.
     let existing = home.plan()?;
     let size = wanted(&args, existing.as_ref())?;
     settle::check_ours(&home)?;
+    Store::of(&context.environment)?;
     settle::create_private(home.path())?;
     let Some(lock) = lock(&home)? else {
-        return already_running(context, &home);
+        return beside::another_up(context, &home, existing.as_ref()).await;
     };
-    let running = Running::load(&home.running());
     let mut plan = match existing {
         Some(plan) => plan,
         None => {
+            Store::of(&context.environment)?.check_writable()?;
             let durability = args.durability.unwrap_or_default();
             settle_new(context, &home, size, durability, args.first_port, |_| ())?
         }
     };
-    let processes = plan.processes().len();
-    if running.supervisor.is_some() || running.processes.len() == processes {
+    let running = home.who_runs(&plan);
+    if running.processes.len() == plan.processes().len() {
         return already_running(context, &home);
     }
     let mut fleet = Fleet::new(home.clone(), running);
-    let result = bring_up(context, &home, &mut plan, &mut fleet).await;
-    let result = match result {
-        Ok(up) => banner(context, &home, &plan, &up.profile, args.detach),
-        Err(failure) => Err(failure),
+    let up = match bring_up(context, &home, &mut plan, &mut fleet).await {
+        Ok(up) => up,
+        Err(failure) => {
+            // What ran before goes on.
+            fleet.stop_children(&context.seams.clock).await;
+            return Err(failure);
+        }
     };
-    if let Err(failure) = result {
-        fleet.stop(&context.seams.clock).await;
-        return Err(failure);
-    }
+    let shown = banner(context, &home, &plan, &up, args.detach);
     if args.detach {
-        return fleet.detach();
+        fleet.detach();
+        return shown;
     }
-    let supervised = supervise(context, &plan, &mut fleet).await;
+    // A reader of the banner that went away is no reason to end.
+    let missing = up.missing.into_iter().map(|ended| ended.name).collect();
+    let supervised = supervise(context, &home, &plan, &mut fleet, missing).await;
     context.console.note("stopping");
     fleet.stop(&context.seams.clock).await;
     drop(lock);
@@ -213,48 +218,73 @@ pub(crate) fn settle_new(
 /// An installation that is ready to be used.
 #[derive(Debug)]
 pub(crate) struct Up {
-    /// The profile that leads to it.
-    pub(crate) profile: String,
-    /// A client that is logged in as its admin.
+    /// The profile that leads to it; `None` where nobody could log in.
+    pub(crate) profile: Option<String>,
+    /// A client that is logged in as its admin, where there is a profile.
     pub(crate) client: Client,
+    /// Processes that do not run.
+    pub(crate) missing: Vec<Ended>,
 }
 
-/// Starts what does not run, waits until all is ready, and writes the profile.
+/// Starts what does not run, waits until all that can be is ready, and writes the profile.
 ///
 /// # Errors
-/// A process does not come up; those that did are left to the caller.
+/// The installation cannot serve; processes that did come up are left to the caller.
 pub(crate) async fn bring_up(
     context: &Context,
     home: &Home,
     plan: &mut Plan,
     fleet: &mut Fleet,
 ) -> Result<Up, Failure> {
-    fleet.start_all(plan)?;
     let (target, password) = target(home, plan)?;
-    let mut board = Board::new(&context.console);
-    let ready = ready::wait(context, &target, &password, plan, fleet, &mut board).await?;
-    if !plan.founded {
+    let missing = fleet.start_all(plan);
+    let ready = ready::wait(context, &target, password.as_deref(), plan, fleet, missing).await?;
+    if !plan.founded && ready.is_founded {
         plan.founded = true;
         home.keep(plan)?;
     }
-    let profile = write_profile(context, home, &target, password, &ready)?;
+    for ended in &ready.missing {
+        context.console.warn(&ended.told());
+    }
+    if !ready.waiting.is_empty() {
+        context
+            .console
+            .warn(&format!("not ready yet: {}", ready.waiting.join(", ")));
+    }
+    let profile = match (&ready.login, password) {
+        (Some(login), Some(password)) => match write_profile(context, home, &target, password, login) {
+            Ok(name) => Some(name),
+            Err(failure) => {
+                context.console.warn(&failure.message);
+                None
+            }
+        },
+        _ => {
+            let file = home.password_file();
+            context.console.warn(&format!(
+                "{} is not the admin's password any more: log in with `dbfs login`",
+                file.display()
+            ));
+            None
+        }
+    };
     Ok(Up {
         profile,
         client: ready.client,
+        missing: ready.missing,
     })
 }
 
-/// How to reach the installation in `home`, and the admin's password.
-fn target(home: &Home, plan: &Plan) -> Result<(Target, String), Failure> {
-    let read = |path: PathBuf| {
-        std::fs::read_to_string(&path).map_err(|error| Failure::local("cannot read", &path, &error))
-    };
+/// How to reach the installation in `home`, and the admin's password where it is known.
+fn target(home: &Home, plan: &Plan) -> Result<(Target, Option<String>), Failure> {
+    let ca = home.ca().join("ca.pem");
     let target = Target {
         supernodes: plan.seeds(),
-        ca_pem: read(home.ca().join("ca.pem"))?,
+        ca_pem: std::fs::read_to_string(&ca).map_err(|error| Failure::local("cannot read", &ca, &error))?,
         profile: None,
     };
-    Ok((target, read(home.password_file())?.trim().to_owned()))
+    let password = std::fs::read_to_string(home.password_file()).ok();
+    Ok((target, password.map(|text| text.trim().to_owned())))
 }
 
 fn write_profile(
@@ -262,15 +292,15 @@ fn write_profile(
     home: &Home,
     target: &Target,
     password: String,
-    ready: &Ready,
+    login: &Login,
 ) -> Result<String, Failure> {
     let now = context.seams.clock.wall().as_millis();
-    let lifetime = u64::try_from(ready.login.expires_in.as_millis()).unwrap_or(u64::MAX);
+    let lifetime = u64::try_from(login.expires_in.as_millis()).unwrap_or(u64::MAX);
     let profile = Profile {
         supernodes: target.supernodes.clone(),
         ca_pem: target.ca_pem.clone(),
         user: ADMIN.to_owned(),
-        token: Some(ready.login.token.clone()),
+        token: Some(login.token.clone()),
         token_expires: Some(WallTime::from_millis(now.saturating_add(lifetime))),
         password: Some(password),
         data_dir: Some(home.path().to_owned()),
@@ -301,7 +331,7 @@ fn write_profile(
     Ok(name)
 }
 
-fn already_running(context: &Context, home: &Home) -> Result<(), Failure> {
+pub(super) fn already_running(context: &Context, home: &Home) -> Result<(), Failure> {
     let directory = home.path().display().to_string();
     if context.console.is_json() {
         return context
@@ -315,14 +345,15 @@ fn already_running(context: &Context, home: &Home) -> Result<(), Failure> {
     context.console.line("  dbfs down      stops it")
 }
 
-fn banner(context: &Context, home: &Home, plan: &Plan, profile: &str, detached: bool) -> Result<(), Failure> {
+fn banner(context: &Context, home: &Home, plan: &Plan, up: &Up, detached: bool) -> Result<(), Failure> {
     let console = &context.console;
     let directory = home.path().display().to_string();
     if console.is_json() {
         console.document(&serde_json::json!({
-            "directory": directory, "profile": profile, "user": ADMIN, "supernodes": plan.seeds(),
+            "directory": directory, "profile": up.profile, "user": ADMIN, "supernodes": plan.seeds(),
             "clusters": plan.clusters.iter().map(|cluster| &cluster.name).collect::<Vec<_>>(),
             "password_file": home.password_file().display().to_string(),
+            "missing": up.missing.iter().map(|ended| &ended.name).collect::<Vec<_>>(),
         }))?;
         return console.flush();
     }
@@ -334,7 +365,17 @@ fn banner(context: &Context, home: &Home, plan: &Plan, profile: &str, detached: 
     console.line(&console.paint_out(
         Colour::Bold,
         &format!(
-            "DBFS is up: {}, {} of {}, TLS, {copies}",
+            "DBFS is up{}: {}, {} of {}, TLS, {copies}",
+            match up.missing.len() as u64 {
+                0 => String::new(),
+                missing => format!(
+                    " without {}",
+                    match missing {
+                        1 => "one of its processes".to_owned(),
+                        more => format!("{more} of its processes"),
+                    }
+                ),
+            },
             human::count(plan.supernodes.len() as u64, "supernode"),
             human::count(plan.clusters.len() as u64, "cluster"),
             human::count(u64::from(plan.size().nodes), "node"),
@@ -353,8 +394,10 @@ fn banner(context: &Context, home: &Home, plan: &Plan, profile: &str, detached: 
     }
     console.line(&format!("  directory   {directory} (logs in logs/)"))?;
     let password = home.password_file().display().to_string();
+    let profile = up.profile.as_deref();
+    let profile = profile.map_or("no profile".to_owned(), |name| format!("profile '{name}'"));
     console.line(&format!(
-        "  user        {ADMIN}, password in {password}, profile '{profile}'"
+        "  user        {ADMIN}, password in {password}, {profile}"
     ))?;
     console.line("")?;
     console.line("Next:")?;
@@ -370,30 +413,49 @@ fn banner(context: &Context, home: &Home, plan: &Plan, profile: &str, detached: 
     console.flush()
 }
 
-/// Stays with the children until the signal to end; starts again who ends by itself.
-async fn supervise(context: &Context, plan: &Plan, fleet: &mut Fleet) -> Result<(), Failure> {
-    fleet.supervise()?;
+/// Stays with the children until the signal to end; starts again who ends by itself, and those that are `missing`.
+async fn supervise(
+    context: &Context,
+    home: &Home,
+    plan: &Plan,
+    fleet: &mut Fleet,
+    missing: Vec<String>,
+) -> Result<(), Failure> {
+    if let Err(failure) = fleet.supervise() {
+        context.console.warn(&failure.message);
+    }
     let clock = &context.seams.clock;
-    let mut restarts: Vec<Moment> = Vec::new();
+    let mut restarts = Restarts::default();
+    for name in missing {
+        restarts.gave_up(name, clock.moment());
+    }
     while !context.shutdown.is_triggered() {
         for ended in fleet.ended() {
-            let now = clock.moment();
-            restarts.retain(|at| now.since(*at) < RESTARTS_WINDOW);
-            let text = format!("{} ended ({})", ended.name, ended.status);
-            if restarts.len() >= RESTARTS_MAX {
-                context
-                    .console
-                    .warn(&format!("{text}; it is left alone now:\n{}", ended.last_words));
+            let text = format!("{} ended ({})", ended.name, ended.how);
+            if restarts.ended(&ended.name, clock.moment()) {
+                context.console.warn(&format!("{text}; starting it again"));
+            } else {
+                context.console.warn(&format!(
+                    "{} ended again and again; it is tried every {} s from now on: {}",
+                    ended.name,
+                    RESTARTS_WINDOW.as_secs(),
+                    ended.told()
+                ));
+            }
+        }
+        if home.request().exists() {
+            restarts.all_due();
+            // Where it cannot be removed they are tried again at once, which does no harm.
+            let _ = std::fs::remove_file(home.request());
+        }
+        for (process, kind, _) in plan.processes() {
+            let kind: Kind<'_> = kind;
+            if !restarts.is_due(&process.name, clock.moment()) || fleet.runs(&process.name) {
                 continue;
             }
-            restarts.push(now);
-            context.console.warn(&format!("{text}; starting it again"));
-            let all = plan.processes();
-            if let Some((process, kind, _)) =
-                all.into_iter().find(|(process, _, _)| process.name == ended.name)
-            {
-                let kind: Kind<'_> = kind;
-                fleet.start(&process.name, kind, false)?;
+            if let Err(failure) = fleet.start(&process.name, kind, false) {
+                context.console.warn(&failure.message);
+                restarts.gave_up(process.name.clone(), clock.moment());
             }
         }
         tokio::select! {
