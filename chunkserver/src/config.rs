@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use common::address;
 use common::units::{ByteCount, Span};
 use serde::{Deserialize, Serialize};
 
@@ -237,6 +238,7 @@ impl Config {
         if self.listen.control.is_empty() || self.listen.data.is_empty() {
             return refuse("listen", "name an address for control and one for data");
         }
+        self.check_addresses()?;
         if !matches!(self.voters, 1 | 3 | 5) {
             return refuse("voters", "must be 1, 3 or 5");
         }
@@ -254,6 +256,42 @@ impl Config {
         }
         self.timings.validate()?;
         self.limits.validate()
+    }
+
+    fn check_addresses(&self) -> Result<(), Error> {
+        let check = |key, checked: Result<(), address::Error>| {
+            checked.map_err(|error| Error {
+                key,
+                reason: error.advice(),
+            })
+        };
+        for seed in &self.join {
+            check("join", address::parse(seed).map(drop))?;
+        }
+        for supernode in &self.supernodes {
+            check("supernodes", address::parse(supernode).map(drop))?;
+        }
+        check("listen.control", address::parse(&self.listen.control).map(drop))?;
+        check("listen.data", address::parse(&self.listen.data).map(drop))?;
+        self.announced(&self.listen.control, &self.listen.data).map(drop)
+    }
+
+    /// What others connect to, where the two planes are bound to `control` and `data`.
+    ///
+    /// # Errors
+    /// Nobody else can connect to what they are bound to, and nothing says what to use in its place.
+    pub fn announced(&self, control: &str, data: &str) -> Result<Addresses, Error> {
+        let seeds: Vec<String> = self.join.iter().chain(&self.supernodes).cloned().collect();
+        let of = |key, advertise: &str, bound: &str| {
+            address::announced(advertise, bound, &seeds).map_err(|error| Error {
+                key,
+                reason: error.advice(),
+            })
+        };
+        Ok(Addresses {
+            control: of("advertise.control", &self.advertise.control, control)?,
+            data: of("advertise.data", &self.advertise.data, data)?,
+        })
     }
 
     /// The name of the machine.

@@ -12,9 +12,11 @@ use std::time::Duration;
 use common::error::Kind;
 use common::net::{Listen, Network, turn_away_during};
 use common::random::Random;
+use common::reload::Reload;
 use common::shutdown::Shutdown;
+use common::standing::Standing;
 use common::time::Clock;
-use common::tls::{self, ALPN_BULK, ALPN_CONTROL, Identity, Reloadable, Role};
+use common::tls::{self, Role};
 use consensus::{Group, MemberRecord, Settings};
 use proto::CONTROL_MESSAGE_BYTES_MAX;
 use proto::control::Routes;
@@ -28,6 +30,7 @@ use crate::cluster::background::lead;
 use crate::cluster::{Cluster, ClusterMachine, Parts, Supernodes};
 use crate::config::Config;
 use crate::control::{LeaderLink, NamesView, NodeContext, heartbeat, inventory, load, orders};
+use crate::credentials::{self, Credentials};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::disk_identity::Identity as DiskOwner;
@@ -52,6 +55,10 @@ pub struct Seams {
     pub shutdown: Shutdown,
     /// Counters are registered here ([`crate::metrics`]); serving them is the binary's business.
     pub metrics: prometheus::Registry,
+    /// Where the process says how it stands, for probes.
+    pub standing: Standing,
+    /// Requests to read the certificates anew.
+    pub reload: Reload,
 }
 
 /// A chunkserver could not start or go on.
@@ -207,38 +214,21 @@ struct Member {
     control: Handle,
 }
 
-/// What is made of the identity on disk.
-struct Credentials {
-    control_server: Reloadable,
-    control_client: Arc<rustls::ClientConfig>,
-    data_server: Reloadable,
-    data_client: Arc<rustls::ClientConfig>,
-}
-
-impl Credentials {
-    fn load(config: &Config) -> Result<Self, tls::Error> {
-        let identity = Identity::load(&config.identity_dir)?;
-        Ok(Self {
-            control_server: Reloadable::new(identity.server_config(ALPN_CONTROL)?),
-            control_client: Arc::new(identity.client_config(ALPN_CONTROL)?),
-            data_server: Reloadable::new(identity.server_config(ALPN_BULK)?),
-            data_client: Arc::new(identity.client_config(ALPN_BULK)?),
-        })
-    }
-}
-
 impl Member {
     async fn run(self) -> Result<(), Error> {
         let credentials = Credentials::load(&self.config)?;
         let mut control_listener = self.listen(&self.control, &self.config.listen.control).await?;
         let data_listener = self.listen(&self.data, &self.config.listen.data).await?;
-        let record = self.record(&control_listener.address(), &data_listener.address());
+        let record = self.record(&control_listener.address(), &data_listener.address())?;
         tracing::info!(control = %record.control, data = %record.data, "listening");
         let settings = self.group_settings(record, &credentials);
         let opening = Box::pin(Group::open(settings, ClusterMachine));
         let group = turn_away_during(control_listener.as_mut(), opening)
             .await
             .map_err(Error::Group)?;
+        let standing = self.seams.standing.clone();
+        let asked = group.clone();
+        standing.set_quorum(move || asked.sees_quorum());
         let metrics = Metrics::new(&self.seams.metrics)?;
         let cluster = self.cluster(&group, &credentials, metrics.clone());
         tracing::info!(cluster = %cluster.cluster_id(), node = %cluster.node_id(), "member of the cluster");
@@ -264,9 +254,13 @@ impl Member {
                     &metrics,
                 );
                 let outcome = match started {
-                    Ok(()) => self.watch(&mut parts, &group).await,
+                    Ok(()) => {
+                        standing.set_ready(true);
+                        self.watch(&mut parts, &group).await
+                    }
                     Err(error) => Err(error),
                 };
+                standing.set_ready(false);
                 self.end(&mut parts, &group, Some(&store)).await;
                 outcome
             }
@@ -290,17 +284,17 @@ impl Member {
             .map_err(failed)
     }
 
-    fn record(&self, control: &str, data: &str) -> MemberRecord {
-        let or = |said: &str, bound: &str| if said.is_empty() { bound } else { said }.to_owned();
+    fn record(&self, control: &str, data: &str) -> Result<MemberRecord, Error> {
         let config = &self.config;
-        MemberRecord {
-            control: or(&config.advertise.control, control),
-            data: or(&config.advertise.data, data),
+        let announced = config.announced(control, data)?;
+        Ok(MemberRecord {
+            control: announced.control,
+            data: announced.data,
             name: config.node.clone(),
             zone: config.zone_name().to_owned(),
             host: config.host_name().to_owned(),
             level: consensus::FeatureLevel::FIRST,
-        }
+        })
     }
 
     fn group_settings(&self, record: MemberRecord, credentials: &Credentials) -> Settings {
@@ -438,6 +432,13 @@ impl Member {
             settings: config.data_plane.clone(),
             counters,
         })?;
+        let following = credentials::follow(
+            Arc::clone(config),
+            seams.clone(),
+            credentials.clone(),
+            plane.clone(),
+        );
+        parts.spawn(named("the certificates", following));
         let serving = crate::transfer::serve(
             listener,
             credentials.data_server.clone(),

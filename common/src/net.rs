@@ -3,16 +3,20 @@
 //! Invariant: every TCP socket of ours has TCP_NODELAY set (a delayed acknowledgement costs 44 ms per small request),
 //! and connecting has a time limit.
 
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::time::Clock;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ACCEPT_BACKLOG: u32 = 1024;
@@ -46,13 +50,16 @@ pub trait Listen: Send {
 /// serve yet learns it immediately, in place of waiting for an answer.
 pub async fn turn_away_during<T>(listener: &mut dyn Listen, opening: impl Future<Output = T>) -> T {
     let turning_away = async {
-        while listener.accept().await.is_ok() {}
-        // Without descriptors to accept with, connections wait.
-        std::future::pending::<()>().await;
+        loop {
+            if listener.accept().await.is_err() {
+                // It concerned one connection alone.
+                tokio::task::yield_now().await;
+            }
+        }
     };
     tokio::select! {
         opened = opening => opened,
-        () = turning_away => unreachable!("it waits for ever"),
+        () = turning_away => unreachable!("it goes on for ever"),
     }
 }
 
@@ -142,7 +149,7 @@ impl Tcp {
 impl Transport for Tcp {
     fn bind<'a>(&'a self, address: &'a str) -> Pending<'a, io::Result<Box<dyn Listen>>> {
         Box::pin(async move {
-            let target = resolve(address).await?;
+            let target = one_of(address, &resolve(address).await?)?;
             let socket = match target {
                 SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
                 SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
@@ -153,7 +160,7 @@ impl Transport for Tcp {
             let tuning = Tcp {
                 congestion_control: self.congestion_control.clone(),
             };
-            Ok(Box::new(TcpListen { listener, tuning }) as Box<dyn Listen>)
+            Ok(Box::new(TcpListen::new(listener, tuning)) as Box<dyn Listen>)
         })
     }
 
@@ -171,24 +178,122 @@ impl Transport for Tcp {
     }
 }
 
-async fn resolve(address: &str) -> io::Result<SocketAddr> {
-    tokio::net::lookup_host(address)
-        .await?
-        .next()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{address} has no address")))
+async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host(address).await?.collect())
+}
+
+/// The first of `found`, which are the addresses of the name in `address`. Says so where the name has others too:
+/// whoever connects by that name may try those.
+fn one_of(address: &str, found: &[SocketAddr]) -> io::Result<SocketAddr> {
+    let first = found
+        .first()
+        .copied()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{address} has no address")))?;
+    let others: Vec<String> = found
+        .iter()
+        .filter(|other| other.ip() != first.ip())
+        .map(|other| other.ip().to_string())
+        .collect();
+    if !others.is_empty() {
+        tracing::warn!(
+            %address, listening = %first, not_listening = others.join(", "),
+            "the name has several addresses: only the first is listened on; name an address to choose another"
+        );
+    }
+    Ok(first)
+}
+
+/// Descriptors that connections leave to files: segments, databases, logs.
+const DESCRIPTORS_RESERVED: u64 = 64;
+/// Where Linux says what this process may have at most.
+const LIMITS: &str = "/proc/self/limits";
+/// Pause while there are no descriptors for connections.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+/// The operating system's numbers for "too many open files", of the process and of the machine.
+const OUT_OF_DESCRIPTORS: [i32; 2] = [libc::EMFILE, libc::ENFILE];
+
+/// How many descriptors this process may have open; no bound where that cannot be learned.
+fn descriptors_max() -> u64 {
+    let text = std::fs::read_to_string(LIMITS).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .unwrap_or(u64::MAX)
 }
 
 struct TcpListen {
     listener: TcpListener,
     tuning: Tcp,
+    descriptors_max: u64,
+    /// Given up where there is no descriptor left, to take a connection with and close it.
+    spare: Option<File>,
+    /// Connections are turned away for want of descriptors, which was logged.
+    exhausted: bool,
+}
+
+impl TcpListen {
+    fn new(listener: TcpListener, tuning: Tcp) -> Self {
+        Self {
+            listener,
+            tuning,
+            descriptors_max: descriptors_max(),
+            spare: File::open("/dev/null").ok(),
+            exhausted: false,
+        }
+    }
+
+    /// Whether a connection with this descriptor leaves enough to others. The lowest free number is given first, so that
+    /// the number says how many are in use.
+    fn may_keep(&self, descriptor: i32) -> bool {
+        let reserved = DESCRIPTORS_RESERVED.min(self.descriptors_max / 8);
+        u64::try_from(descriptor).unwrap_or(0).saturating_add(reserved) < self.descriptors_max
+    }
+
+    /// There are no descriptors for connections: said once, until there are some again.
+    fn run_out(&mut self) {
+        if !self.exhausted {
+            self.exhausted = true;
+            tracing::warn!(
+                most = self.descriptors_max,
+                "out of file descriptors: connections are turned away until others end; raise the limit (ulimit -n)"
+            );
+        }
+    }
 }
 
 impl Listen for TcpListen {
     fn accept(&mut self) -> Pending<'_, io::Result<(Connection, String)>> {
         Box::pin(async move {
-            let (stream, from) = self.listener.accept().await?;
-            self.tuning.tune(&stream)?;
-            Ok((Box::new(stream) as Connection, from.to_string()))
+            loop {
+                match self.listener.accept().await {
+                    Ok((stream, from)) if self.may_keep(stream.as_raw_fd()) => {
+                        if self.exhausted && self.spare.is_some() {
+                            self.exhausted = false;
+                            tracing::info!("there are file descriptors for connections again");
+                        }
+                        self.tuning.tune(&stream)?;
+                        return Ok((Box::new(stream) as Connection, from.to_string()));
+                    }
+                    Ok((stream, _)) => {
+                        drop(stream);
+                        self.run_out();
+                    }
+                    Err(error)
+                        if error
+                            .raw_os_error()
+                            .is_some_and(|number| OUT_OF_DESCRIPTORS.contains(&number)) =>
+                    {
+                        self.run_out();
+                        // Without a free descriptor the connection could not even be closed, and would be reported again
+                        // and again.
+                        if self.spare.take().is_some() {
+                            drop(self.listener.accept().await);
+                        }
+                        self.spare = File::open("/dev/null").ok();
+                    }
+                    Err(error) => return Err(error),
+                }
+                Clock::real().sleep(EXHAUSTED_PAUSE).await;
+            }
         })
     }
 
@@ -202,6 +307,8 @@ impl Listen for TcpListen {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+
     use super::*;
 
     #[tokio::test]
@@ -229,6 +336,41 @@ mod tests {
         assert_eq!(beside(&(1024..=65_535)), PORTS);
         assert_eq!(beside(&(10_500..=65_535)), PORTS);
         assert!(lasting_ports().len() >= 1000);
+    }
+
+    #[tokio::test]
+    async fn connections_leave_descriptors_to_files_and_are_taken_again_later() {
+        let tuning = Tcp {
+            congestion_control: None,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut listener = TcpListen::new(listener, tuning);
+        assert!(listener.descriptors_max >= 256, "{}", listener.descriptors_max);
+        let address = listener.address();
+        let real = std::mem::replace(&mut listener.descriptors_max, 8);
+        let turned_away = async {
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            // Closed at once, which the other end sees, in place of waiting for an answer.
+            stream.read(&mut [0]).await.unwrap_or(0)
+        };
+        tokio::select! {
+            _ = listener.accept() => panic!("it was taken"),
+            read = turned_away => assert_eq!(read, 0),
+        }
+        assert!(listener.exhausted);
+        listener.descriptors_max = real;
+        let (_kept, taken) = tokio::join!(TcpStream::connect(&address), listener.accept());
+        taken.unwrap();
+        assert!(!listener.exhausted);
+    }
+
+    #[test]
+    fn a_name_with_several_addresses_is_bound_to_the_first() {
+        let of =
+            |texts: &[&str]| -> Vec<SocketAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let both = of(&["127.0.0.1:7", "[::1]:7"]);
+        assert_eq!(one_of("localhost:7", &both).unwrap(), both[0]);
+        assert_eq!(one_of("x:7", &[]).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[tokio::test]

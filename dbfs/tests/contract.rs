@@ -257,6 +257,68 @@ fn nobody_there_can_be_tried_again() {
         (5, Some(true)),
         "{json:?}"
     );
+    // Where everything is said, neither a home nor profiles are needed.
+    let everything = [environment.as_slice(), &[("HOME", "")]].concat();
+    place
+        .dbfs_with(&["whoami"], &everything)
+        .fails(5, "E_UNREACHABLE");
+    std::fs::create_dir_all(place.path(".config/dbfs")).unwrap();
+    std::fs::write(place.path(".config/dbfs/profiles.json"), "{").unwrap();
+    place
+        .dbfs_with(&["whoami"], &environment)
+        .fails(5, "E_UNREACHABLE");
+}
+
+#[test]
+fn endpoints_that_are_no_addresses_are_told() {
+    let place = Place::new();
+    install_provider();
+    Authority::open_or_create(place.0.path()).unwrap();
+    let ca = place.path("ca.pem");
+    for (endpoint, instead) in [
+        ("127.0.0.1", "127.0.0.1:PORT"),
+        ("https://host:7001", "host:7001"),
+        ("::1:47061", "[::1]:47061"),
+        ("host:x", "host:PORT"),
+        ("127.0.0.1:1,host", "host:PORT"),
+    ] {
+        let environment = [("DBFS_CA", ca.as_str()), ("DBFS_TOKEN", "x")];
+        let ended = place.dbfs_with(&["whoami", "--endpoints", endpoint], &environment);
+        ended.fails(2, "E_USAGE").hints();
+        assert!(ended.err().contains(&format!("write {instead}")), "{ended:?}");
+    }
+    place
+        .dbfs(&["login", "::1:47061", "--user", "me"])
+        .fails(2, "E_USAGE")
+        .hints();
+}
+
+#[test]
+fn an_address_that_nobody_can_connect_to_is_not_announced() {
+    for more in [
+        "  advertise: 0.0.0.0:7001\n",
+        "  advertise: '[::]:7001'\n",
+        "  advertise: host\n",
+        "  join: [host]\n",
+    ] {
+        let place = Place::new();
+        let config = place.supernode(more);
+        let ended = place.dbfs(&["supernode", "--config", &config]);
+        ended.fails(2, "E_CONFIG").hints();
+        assert!(!place.0.path().join("data").exists(), "{more}");
+    }
+    // Bound to every address, and nobody to ask from which of them others come.
+    let place = Place::new();
+    let config = place.supernode("");
+    let ended = place.dbfs(&[
+        "supernode",
+        "--config",
+        &config,
+        "--set",
+        "supernode.listen=0.0.0.0:0",
+    ]);
+    ended.fails(2, "E_CONFIG").hints();
+    assert!(ended.err().contains("advertise"), "{ended:?}");
 }
 
 #[test]
@@ -354,6 +416,13 @@ fn up_refuses_what_cannot_keep_its_promise() {
     std::fs::write(place.0.path().join("thesis.tex"), "x").unwrap();
     let own = place.0.path().display().to_string();
     place.dbfs(&["up", "--data", &own]).fails(6, "E_EXISTS").hints();
+    assert_eq!(place.names(), ["thesis.tex"]);
+    // Without a place for the profile nothing is begun.
+    let data = place.path("installation");
+    place
+        .dbfs_with(&["up", "--data", &data], &[("HOME", "")])
+        .fails(1, "E_NO_HOME")
+        .hints();
     assert_eq!(place.names(), ["thesis.tex"]);
 }
 

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use common::address;
 use common::units::{ByteCount, Span};
 use serde::{Deserialize, Serialize};
 
@@ -213,12 +214,12 @@ impl Config {
             "identity_dir",
             "name the directory with ca.pem, node.pem and node.key",
         )?;
-        require(self.listen.contains(':'), "listen", "write host:port")?;
-        require(
-            self.advertise.is_empty() || self.advertise.contains(':'),
-            "advertise",
-            "write host:port, or nothing to use the address as bound",
-        )?;
+        check_address("listen", address::parse(&self.listen).map(drop))?;
+        for seed in &self.join {
+            check_address("join", address::parse(seed).map(drop))?;
+        }
+        let announced = address::announced(&self.advertise, &self.listen, &self.join);
+        check_address("advertise", announced.map(drop))?;
         require(matches!(self.voters, 1 | 3 | 5), "voters", "write 1, 3 or 5")?;
         require(
             self.admin.user.is_empty() || !self.admin.password_file.as_os_str().is_empty(),
@@ -293,6 +294,13 @@ impl Config {
             "write a percentage from 1 to 100",
         )
     }
+}
+
+fn check_address(key: &'static str, checked: Result<(), address::Error>) -> Result<(), Error> {
+    checked.map_err(|error| Error {
+        key,
+        reason: error.advice(),
+    })
 }
 
 fn require(holds: bool, key: &'static str, reason: &str) -> Result<(), Error> {

@@ -9,10 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::address;
 use common::error::Kind;
 use common::net::{Listen, Network, turn_away_during};
 use common::random::Random;
+use common::reload::Reload;
 use common::shutdown::Shutdown;
+use common::standing::Standing;
 use common::time::Clock;
 use common::tls::{ALPN_CONTROL, Identity, Reloadable, Role};
 use consensus::{Group, MemberRecord, Settings};
@@ -52,6 +55,10 @@ pub struct Seams {
     pub shutdown: Shutdown,
     /// Counters are registered here ([`crate::metrics`]); serving them is the binary's business.
     pub metrics: prometheus::Registry,
+    /// Where the process says how it stands, for probes.
+    pub standing: Standing,
+    /// Requests to read the certificates anew.
+    pub reload: Reload,
 }
 
 /// A supernode could not start or go on.
@@ -152,7 +159,11 @@ fn settings(
     listener: &dyn Listen,
 ) -> Result<Settings, Error> {
     let or = |text: &str, fallback: &str| if text.is_empty() { fallback } else { text }.to_owned();
-    let control = or(&config.advertise, &listener.address());
+    let control = address::announced(&config.advertise, &listener.address(), &config.join);
+    let control = control.map_err(|error| crate::config::Error {
+        key: "advertise",
+        reason: error.advice(),
+    })?;
     let name = or(&config.name, &control);
     let host = or(&config.host, &name);
     Ok(Settings {
@@ -217,6 +228,7 @@ fn context(
         metrics,
         group,
         config,
+        reload: seams.reload.clone(),
     }
 }
 
@@ -235,10 +247,14 @@ async fn serve_until_told(
         ControlLimits::default(),
     ));
     let loops = background::start(&context, &serving);
+    let group = context.group.clone();
+    seams.standing.set_quorum(move || group.sees_quorum());
+    seams.standing.set_ready(true);
     let ended = tokio::select! {
         () = seams.shutdown.triggered() => None,
         reason = member_ended(&context.group) => Some(reason),
     };
+    seams.standing.set_ready(false);
     if ended.is_none() {
         tracing::info!("supernode ends");
     }

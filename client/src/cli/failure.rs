@@ -244,6 +244,16 @@ impl From<common::path::Error> for Failure {
     }
 }
 
+impl From<common::address::Error> for Failure {
+    fn from(error: common::address::Error) -> Self {
+        let instead = match error.instead.as_str() {
+            "" => "host:port",
+            instead => instead,
+        };
+        Self::usage(error.to_string()).hint(format!("write {instead}"))
+    }
+}
+
 impl From<common::tls::Error> for Failure {
     fn from(error: common::tls::Error) -> Self {
         Self::new(Exit::Other, "E_TLS", chain(&error))

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use common::address;
+
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::first_contact;
@@ -10,7 +12,7 @@ use super::secret;
 use super::session::{Target, expiry};
 
 /// Port of the supernodes where an address names none.
-const PORT_DEFAULT: u16 = 7000;
+const PORT_DEFAULT: u16 = 7001;
 
 /// Logs in at an installation and keeps a token in a profile.
 #[derive(Clone, Debug, clap::Args)]
@@ -194,28 +196,28 @@ fn ask_user(context: &Context) -> Result<String, Failure> {
     }
 }
 
-/// `host:port` of what people type.
+/// `host:port` of what people type: also as a URL, and without a port where it is clear where the host ends.
 fn address_of(url: &str) -> Result<String, Failure> {
-    let bad =
-        || Failure::usage(format!("'{url}' is not an address")).hint("write host:port or https://host:port");
     let rest = match url.split_once("://") {
-        Some(("https" | "dbfs", rest)) => rest,
-        Some(_) => return Err(bad()),
+        Some(("https" | "dbfs", rest)) => rest.trim_end_matches('/'),
+        Some(_) => {
+            let failure = Failure::usage(format!("'{url}' is not an address"));
+            return Err(failure.hint("write host:port or https://host:port"));
+        }
         None => url,
     };
-    let rest = rest.trim_end_matches('/');
-    if rest.is_empty() || rest.contains(['/', '@', ' ']) {
-        return Err(bad());
-    }
-    // `[::1]` and `::1` have colons of their own.
-    let port = rest
-        .rsplit_once(':')
-        .filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
-    match port {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(rest.to_owned()),
-        Some(_) => Err(bad()),
-        None if rest.contains(':') && !rest.starts_with('[') => Ok(format!("[{rest}]:{PORT_DEFAULT}")),
-        None => Ok(format!("{rest}:{PORT_DEFAULT}")),
+    let error = match address::parse(rest) {
+        Ok(_) => return Ok(rest.to_owned()),
+        Err(error) => error,
+    };
+    // What the error proposes lacks nothing but the port: there was none.
+    match error.instead.strip_suffix(":PORT") {
+        Some(host) if host == rest || host.trim_matches(['[', ']']) == rest => {
+            let whole = format!("{host}:{PORT_DEFAULT}");
+            address::parse(&whole)?;
+            Ok(whole)
+        }
+        _ => Err(error.into()),
     }
 }
 
@@ -238,13 +240,24 @@ mod tests {
         for (text, address) in [
             ("host:7001", "host:7001"),
             ("https://host:7001/", "host:7001"),
-            ("host", "host:7000"),
+            ("host", "host:7001"),
             ("[::1]:9", "[::1]:9"),
-            ("::1", "[::1]:7000"),
+            ("::1", "[::1]:7001"),
+            ("[::1]", "[::1]:7001"),
         ] {
             assert_eq!(address_of(text).unwrap(), address, "{text}");
         }
-        for text in ["", "ftp://host", "host:port", "a/b", "user@host", ":1"] {
+        for text in [
+            "",
+            "ftp://host",
+            "host:port",
+            "host:",
+            "a/b",
+            "user@host",
+            ":1",
+            "::1:47061",
+            "::1:7001",
+        ] {
             assert!(address_of(text).is_err(), "{text}");
         }
         assert_eq!(host_of("10.0.0.1:7000"), "10.0.0.1");
