@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::human;
 use super::options::{Environment, Options, When};
 
 /// How progress is shown.
@@ -50,6 +51,9 @@ pub struct Console {
     shown: Shown,
     err_colour: bool,
     out_colour: bool,
+    /// Whether stdout and stderr are terminals, where names must not act.
+    out_seen: bool,
+    err_seen: bool,
     asks: bool,
 }
 
@@ -82,6 +86,8 @@ impl Console {
             shown,
             err_colour: colour(stderr_seen),
             out_colour: colour(std::io::stdout().is_terminal()) && !options.json,
+            out_seen: std::io::stdout().is_terminal(),
+            err_seen: stderr_seen,
             // A question is no JSON.
             asks: stderr_seen && std::io::stdin().is_terminal() && !options.json,
         }
@@ -99,6 +105,8 @@ impl Console {
             shown: Shown::Nothing,
             err_colour: false,
             out_colour: false,
+            out_seen: false,
+            err_seen: false,
             asks: false,
         }
     }
@@ -123,11 +131,24 @@ impl Console {
         self.asks
     }
 
-    /// A line of the result.
+    /// Whether results go to a terminal: a screen can be drawn on, and names must not act on it.
+    pub const fn is_screen(&self) -> bool {
+        self.out_seen
+    }
+
+    /// A line of the result. On a terminal nothing in it acts; elsewhere it is what it is.
     ///
     /// # Errors
     /// Stdout cannot be written.
     pub fn line(&self, text: &str) -> Result<(), Failure> {
+        if self.out_seen {
+            self.write_line(&human::for_screen(text))
+        } else {
+            self.write_line(text)
+        }
+    }
+
+    fn write_line(&self, text: &str) -> Result<(), Failure> {
         writeln!(self.out.lock(), "{text}").map_err(|error| Failure::output(&error))
     }
 
@@ -147,7 +168,7 @@ impl Console {
     /// # Errors
     /// Stdout cannot be written.
     pub fn document(&self, value: &impl Serialize) -> Result<(), Failure> {
-        self.line(&encoded(serde_json::to_string_pretty(value))?)
+        self.write_line(&encoded(serde_json::to_string_pretty(value))?)
     }
 
     /// One JSON object of a stream, on one line.
@@ -155,7 +176,7 @@ impl Console {
     /// # Errors
     /// Stdout cannot be written.
     pub fn object(&self, value: &impl Serialize) -> Result<(), Failure> {
-        self.line(&encoded(serde_json::to_string(value))?)
+        self.write_line(&encoded(serde_json::to_string(value))?)
     }
 
     /// Hands what was written to stdout on to its reader.
@@ -198,7 +219,7 @@ impl Console {
             return;
         }
         if self.json {
-            self.say(&serde_json::to_string(failure).unwrap_or_else(|_| failure.to_string()));
+            self.write_err(&serde_json::to_string(failure).unwrap_or_else(|_| failure.to_string()));
             return;
         }
         let mark = self.paint(Colour::Red, &format!("error[{}]:", failure.code));
@@ -244,6 +265,7 @@ impl Console {
     /// There is nobody to ask.
     pub fn ask(&self, question: &str) -> Result<String, Failure> {
         // A person who went away is an empty answer.
+        let question = human::for_screen(question);
         let _ = write!(self.err.lock(), "{question}").and_then(|()| std::io::stderr().flush());
         let mut answer = String::new();
         std::io::stdin()
@@ -263,6 +285,14 @@ impl Console {
     }
 
     fn say(&self, text: &str) {
+        if self.err_seen {
+            self.write_err(&human::for_screen(text));
+        } else {
+            self.write_err(text);
+        }
+    }
+
+    fn write_err(&self, text: &str) {
         // Nobody can be told that stderr is gone.
         let _ = writeln!(self.err.lock(), "{text}");
     }
@@ -289,5 +319,54 @@ impl std::fmt::Debug for Console {
         f.debug_struct("Console")
             .field("shown", &self.shown)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Written {
+        fn text(&self) -> String {
+            String::from_utf8(std::mem::take(&mut *self.0.lock())).unwrap()
+        }
+    }
+
+    #[test]
+    fn names_act_on_no_terminal_and_stay_what_they_are_elsewhere() {
+        const NAME: &str = "a\u{1b}[2J\u{202e}b";
+        for seen in [true, false] {
+            let (out, err) = (Written::default(), Written::default());
+            let options = Options::default();
+            let mut console = Console::to_writers(&options, Box::new(out.clone()), Box::new(err.clone()));
+            (console.out_seen, console.err_seen) = (seen, seen);
+            let shown = if seen {
+                "a\\u{1b}[2J\\u{202e}b".to_owned()
+            } else {
+                NAME.to_owned()
+            };
+            console.line(NAME).unwrap();
+            assert_eq!(out.text(), format!("{shown}\n"));
+            console.failure(&Failure::usage(NAME).hint(NAME));
+            let said = err.text();
+            assert_eq!(said.matches(&shown).count(), 2, "{said:?}");
+            console.warn(NAME);
+            assert_eq!(err.text(), format!("warning: {shown}\n"));
+            console.document(&NAME).unwrap();
+            assert_eq!(serde_json::from_str::<String>(&out.text()).unwrap(), NAME);
+        }
     }
 }

@@ -203,8 +203,19 @@ async fn carry_out(context: &Context, session: &Session, plan: Plan, args: &Args
     }
     if several && !context.console.is_json() {
         let elapsed = context.seams.clock.moment().since(began);
+        // Of what did not come nothing was verified.
+        let of_all = if outcome.failed.is_empty() {
+            String::new()
+        } else {
+            format!(" of {total}")
+        };
+        let verified = match (outcome.done.len(), outcome.failed.is_empty()) {
+            (0, false) => ", nothing was downloaded",
+            (_, false) => ", every byte of these verified",
+            (_, true) => ", every byte verified",
+        };
         context.console.line(&format!(
-            "{}, {} in {} ({:.0} files/s, {}), every byte verified",
+            "{}{of_all}, {} in {} ({:.0} files/s, {}){verified}",
             human::count(outcome.done.len() as u64, "file"),
             ByteCount::new(bytes),
             human::span(elapsed),

@@ -171,24 +171,68 @@ fn visible(text: &str) -> usize {
     count
 }
 
-/// A name as it may be shown on a terminal or line: control characters are escaped, so that a name cannot command the
-/// terminal or pretend to be two lines.
+/// A name as it may be shown on a terminal or line: control characters and marks that change the direction of text are
+/// escaped, so that a name cannot command the terminal, pretend to be two lines, or to be another name.
 pub fn plain(name: &str) -> String {
-    if name.chars().any(char::is_control) {
-        name.chars()
-            .flat_map(|c| {
-                let escaped: Vec<char> = if c.is_control() {
-                    c.escape_default().collect()
-                } else {
-                    vec![c]
-                };
-                escaped
-            })
-            .collect()
+    let mut plain = String::with_capacity(name.len());
+    name.chars().for_each(|c| push_escaped(&mut plain, c));
+    plain
+}
+
+fn push_escaped(to: &mut String, c: char) {
+    if deceives(c) {
+        to.extend(c.escape_default());
     } else {
-        name.to_owned()
+        to.push(c);
     }
 }
+
+/// Whether a character does something to a terminal other than to take its place.
+fn deceives(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            // Line and paragraph separators; marks, embeddings, overrides and isolates of direction.
+            '\u{2028}' | '\u{2029}' | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+/// A whole text for a terminal, which may have names in it: as [`plain`], but for the colours of ours, and line breaks,
+/// after which the line is indented: no part of a text can pass for another message.
+pub fn for_screen(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let ours = OUR_COLOURS.iter().find(|colour| rest.starts_with(**colour));
+        let length = match ours {
+            Some(colour) => {
+                shown.push_str(colour);
+                colour.len()
+            }
+            None if c == '\n' => {
+                let is_indented = rest.starts_with("\n  ");
+                shown.push_str(if is_indented { "\n" } else { "\n  " });
+                1
+            }
+            None => {
+                push_escaped(&mut shown, c);
+                c.len_utf8()
+            }
+        };
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    shown
+}
+
+/// What `Console::paint` writes.
+const OUR_COLOURS: [&str; 6] = [
+    "\u{1b}[1;31m",
+    "\u{1b}[32m",
+    "\u{1b}[33m",
+    "\u{1b}[1m",
+    "\u{1b}[2m",
+    "\u{1b}[0m",
+];
 
 #[cfg(test)]
 mod tests {
@@ -258,6 +302,28 @@ mod tests {
     fn names_cannot_command_the_terminal() {
         assert_eq!(plain("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
         assert_eq!(plain("\u{e9}"), "\u{e9}");
+        assert_eq!(plain("a\r\n\u{9b}b"), "a\\r\\n\\u{9b}b");
+        // `exe.jpg` to the eye, and a program to the machine.
+        assert_eq!(plain("\u{202e}gpj.exe"), "\\u{202e}gpj.exe");
+        assert_eq!(plain("\u{2066}a\u{200f}"), "\\u{2066}a\\u{200f}");
+        // Letters and joined emoji of any script stay as they are.
+        for name in [
+            "\u{5e9}\u{5dc}\u{5d5}\u{5dd}",
+            "\u{1f469}\u{200d}\u{1f680}",
+            "e\u{301}",
+        ] {
+            assert_eq!(plain(name), name);
+        }
+    }
+
+    #[test]
+    fn a_screen_gets_our_colours_and_nobody_elses_codes() {
+        let ours = "\u{1b}[1;31merror\u{1b}[0m: a\n  b";
+        assert_eq!(for_screen(ours), ours);
+        let theirs = "no '\u{1b}]0;x\u{7}\u{1b}[2J\u{202e}'\nerror[E_X]: forged";
+        let shown = for_screen(theirs);
+        assert!(!shown.chars().any(|c| deceives(c) && c != '\n'), "{shown:?}");
+        assert!(shown.ends_with("\n  error[E_X]: forged"), "{shown:?}");
     }
 
     #[test]

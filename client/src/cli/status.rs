@@ -8,7 +8,7 @@ use super::console::{Colour, Console};
 use super::context::Context;
 use super::failure::Failure;
 use super::human;
-use super::shapes::{ClusterShape, GroupShape, StatusShape};
+use super::status_shapes::{ClusterShape, GroupShape, MemberShape, StatusShape};
 
 /// Shows health, leaders, nodes, space and what lacks copies.
 #[derive(Clone, Debug, clap::Args)]
@@ -25,8 +25,9 @@ const WATCH_PERIOD: Duration = Duration::from_secs(2);
 /// # Errors
 /// Nobody answers, or the caller may not ask.
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
-    let session = context.session(None).await?;
+    let session = context.session_without_quorum().await?;
     let console = &context.console;
+    let mut first = true;
     loop {
         let status = session
             .client
@@ -37,10 +38,13 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
             Ok(shape) if console.is_json() && args.watch => console.object(&shape)?,
             Ok(shape) if console.is_json() => console.document(&shape)?,
             Ok(shape) => {
-                if args.watch {
+                if args.watch && console.is_screen() {
                     // Home, and clear what was there.
                     console.raw(b"\x1b[H\x1b[2J")?;
+                } else if args.watch && !first {
+                    console.line("")?;
                 }
+                first = false;
                 lines(console, &shape)
                     .iter()
                     .try_for_each(|line| console.line(line))?;
@@ -100,6 +104,7 @@ fn names_lines(console: &Console, names: &GroupShape) -> Vec<String> {
             };
             vec![
                 format!("  {}", member.name),
+                replication(console, member),
                 role.to_owned(),
                 member.control.clone(),
             ]
@@ -107,6 +112,21 @@ fn names_lines(console: &Console, names: &GroupShape) -> Vec<String> {
         .collect();
     lines.extend(human::table(&rows, &[]));
     lines
+}
+
+/// What the group's leader makes of a member, with how long it has been silent or what it lacks.
+fn replication(console: &Console, member: &MemberShape) -> String {
+    let silent = human::span(Duration::from_millis(member.silent_millis.unwrap_or_default()));
+    match member.replication {
+        "up_to_date" => "up to date".to_owned(),
+        "catching_up" => {
+            let lag = member.lag_entries.unwrap_or_default();
+            console.paint_out(Colour::Yellow, &format!("{lag} log entries behind"))
+        }
+        "silent" => console.paint_out(Colour::Red, &format!("silent for {silent}")),
+        "set_aside" => console.paint_out(Colour::Red, "set aside"),
+        other => console.paint_out(Colour::Yellow, other),
+    }
 }
 
 fn cluster_lines(console: &Console, cluster: &ClusterShape) -> Vec<String> {
@@ -147,6 +167,7 @@ fn cluster_lines(console: &Console, cluster: &ClusterShape) -> Vec<String> {
                 format!("  {}", node.member.name),
                 state,
                 role.to_owned(),
+                replication(console, &node.member),
                 format!("{} used", ByteCount::new(node.load.used_bytes)),
                 format!("{} free", ByteCount::new(node.load.free_bytes)),
                 format!("cpu {}%", node.load.cpu_permille / 10),

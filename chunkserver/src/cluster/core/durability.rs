@@ -32,7 +32,7 @@ pub struct Durability {
 pub type Spread = BTreeMap<BTreeSet<NodeId>, u32>;
 
 /// How many chunks each node holds, and the least that any chunk has. A version without chunks has what `target` copies
-/// would have: nothing of it can be lost.
+/// on these holders could have at most: nothing of it can be lost, but no host or zone is claimed that is not there.
 pub fn of_chunks(
     spread: &Spread,
     holders: &BTreeMap<NodeId, Holder>,
@@ -54,12 +54,15 @@ pub fn of_chunks(
             },
         });
     }
-    let nothing = Durability {
-        copies: target,
-        hosts: target,
-        zones: target,
+    let nothing = || {
+        let all = of_nodes(holders.values());
+        Durability {
+            copies: all.copies.min(target),
+            hosts: all.hosts.min(target),
+            zones: all.zones.min(target),
+        }
     };
-    (least.unwrap_or(nothing), places)
+    (least.unwrap_or_else(nothing), places)
 }
 
 /// What copies on all of these nodes would have.
@@ -108,6 +111,11 @@ mod tests {
         };
         assert_eq!(least, expected);
         assert_eq!(places[&node(2)], 5);
-        assert_eq!(of_chunks(&Spread::new(), &holders, 2).0.copies, 2);
+        let of_nothing = Durability {
+            copies: 2,
+            hosts: 2,
+            zones: 1,
+        };
+        assert_eq!(of_chunks(&Spread::new(), &holders, 2).0, of_nothing);
     }
 }
