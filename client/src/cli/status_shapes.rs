@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::shapes::{DurabilityShape, word};
-use crate::names::{ClusterState, DiskInfo, GroupState, Installation, Load, Member, MemberCondition, NodeInfo};
+use crate::names::{
+    ClusterState, DiskInfo, GroupState, Installation, Load, Member, MemberCondition, NodeInfo,
+};
 
 /// The whole installation.
 #[derive(Clone, Debug, Serialize)]
