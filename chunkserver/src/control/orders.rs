@@ -130,7 +130,8 @@ impl Inner {
                 self.store.punch_dropped(disk).await;
             }
             Err(error) => {
-                tracing::warn!(%disk, %epoch, %error, "an order to drop could not be carried out");
+                // The store has said so, once.
+                tracing::debug!(%disk, %epoch, %error, "an order to drop could not be carried out");
             }
         }
         self.state.lock().busy.remove(&disk);

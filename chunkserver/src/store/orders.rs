@@ -20,6 +20,8 @@ use super::{DiskHandle, Inner, reclaim};
 /// Attempts in one order.
 pub const DROPS_PER_ORDER_MAX: usize = 10_000;
 
+const NOTE_DROPS: &str = "write down what is dropped";
+
 /// How long the other disks get to persist an epoch once one disk has.
 const EPOCH_GRACE: std::time::Duration = std::time::Duration::from_millis(500);
 
@@ -110,7 +112,15 @@ impl Inner {
         self.raise_epoch(epoch).await?;
         fail::point("replica.tombstoned:before");
         let notes = attempts.iter().map(|attempt| Note::Tombstone(*attempt)).collect();
-        self.handle_of(disk)?.journal.append(notes).await?;
+        let handle = self.handle_of(disk)?;
+        match handle.journal.append(notes).await {
+            Ok(()) => handle.disk.log_success(NOTE_DROPS),
+            Err(error) => {
+                // The leader repeats its order with every heartbeat.
+                handle.disk.log_failure(NOTE_DROPS, &error);
+                return Err(error);
+            }
+        }
         fail::point("replica.tombstoned:after");
         Ok(())
     }
