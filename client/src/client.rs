@@ -1,5 +1,6 @@
 //! The handle through which everything is done.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::ids::{UploadId, VersionId};
