@@ -119,6 +119,14 @@ impl Client {
         tree::delete(&self.0, path, options).await
     }
 
+    /// Sets aside a cluster that is lost for good (admin).
+    ///
+    /// # Errors
+    /// `Denied`, `NotFound`, `Conflict` where it still reports.
+    pub async fn retire_cluster(&self, name: &str) -> Result<(), Error> {
+        tree::retire_cluster(&self.0, name).await
+    }
+
     /// Creates a directory and its missing parents; an existing directory is no error.
     ///
     /// # Errors

@@ -279,6 +279,7 @@ mod tests {
             members: Vec::new(),
             releases_made: 0,
             releases_recorded: 0,
+            retired: false,
         }
     }
 

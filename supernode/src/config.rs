@@ -113,6 +113,8 @@ pub struct Limits {
     pub page_rows_max: u32,
     /// Open uploads of one user.
     pub uploads_open_per_user_max: u32,
+    /// Uploads of one user that were refused or aborted and are still remembered; with so many none can be opened.
+    pub uploads_failed_per_user_max: u32,
 }
 
 impl Default for Config {
@@ -175,6 +177,7 @@ impl Default for Limits {
             page_entries_max: 1000,
             page_rows_max: 20_000,
             uploads_open_per_user_max: 10_000,
+            uploads_failed_per_user_max: 10_000,
         }
     }
 }
@@ -274,6 +277,10 @@ impl Config {
             (
                 "limits.uploads_open_per_user_max",
                 limits.uploads_open_per_user_max,
+            ),
+            (
+                "limits.uploads_failed_per_user_max",
+                limits.uploads_failed_per_user_max,
             ),
         ] {
             require(count > 0, key, "write a number above zero")?;

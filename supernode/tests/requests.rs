@@ -482,6 +482,58 @@ async fn what_was_deleted_or_replaced_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_over_quota_makes_room_and_who_is_disabled_learns_the_end() {
+    let (_installation, supernode, root, cluster) = small().await;
+    let request = names::CreateUserRequest {
+        name: "bob".to_owned(),
+        password: "password of bob".to_owned(),
+        role: names::UserRole::User.into(),
+        quota_bytes: Some(150),
+    };
+    assert_eq!(root.create_user(request).await.unwrap().quota_bytes, Some(150));
+    let bob = root.login("bob", "password of bob").await;
+    let version = cluster.put(&bob, "/bob/x").await;
+    let more = bob.opening("/bob/y").await;
+    assert_eq!(code(bob.open_upload(more.clone()).await), "E_QUOTA");
+    // The trash counts; what is in it can be seen, brought back and ended all the same.
+    bob.delete_path("/bob/x", false, false).await.unwrap();
+    assert_eq!(code(bob.open_upload(more.clone()).await), "E_QUOTA");
+    let items = bob.trash("/bob").await.unwrap();
+    assert_eq!((items[0].version, items[0].size), (Some(version), Some(100)));
+    assert_eq!(bob.restore(items[0].trash_id).await.unwrap().version, version);
+    bob.delete_path("/bob/x", false, false).await.unwrap();
+    assert_eq!(bob.empty_trash("/bob/x").await.unwrap(), 1);
+    assert_eq!(bob.empty_trash("/bob/x").await.unwrap(), 0);
+    let opened = eventually("room", || async { bob.open_upload(more.clone()).await.ok() }).await;
+
+    let disabling = names::SetUserEnabledRequest {
+        user: "bob".to_owned(),
+        enabled: false,
+    };
+    root.set_user_enabled(disabling).await.unwrap();
+    assert_eq!(code(bob.open_upload(more).await), "E_TOKEN_REVOKED");
+    let id = opened.upload_id;
+    let aborted = bob
+        .abort_upload(names::AbortUploadRequest { upload_id: id })
+        .await;
+    assert_eq!(aborted.unwrap().state(), names::UploadState::Aborted);
+    let asking = names::GetUploadRequest {
+        upload_id: id,
+        wait_millis: 0,
+    };
+    assert_eq!(
+        bob.get_upload(asking).await.unwrap().state(),
+        names::UploadState::Aborted
+    );
+    let none = names::GetUploadRequest {
+        upload_id: u64::MAX,
+        wait_millis: 0,
+    };
+    assert_eq!(code(bob.get_upload(none).await), "E_NUMBER");
+    supernode.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_deletion_deletes_once() {
     let (_installation, supernode, root, cluster) = small().await;
     cluster.put(&root, "/root/x").await;

@@ -175,7 +175,10 @@ fn a_tree_of_two_thousand_files_comes_back_identical() {
     assert_eq!(found.out.lines().count(), 11, "{}", found.out);
     let substring = installation.run(["search", "/admin/tree", "ile 1234"]).ok();
     assert_eq!(substring.out.trim(), "/admin/tree/folder 14/file 1234");
+    let counted = || installation.status().unwrap()["files"].as_u64();
+    assert_eq!(counted(), Some(2000));
     installation.run(["delete", "-r", "--yes", "/admin/tree"]).ok();
+    assert_eq!(counted(), Some(0), "at once, although the tree is in the trash");
     assert_eq!(installation.run(["stat", "/admin/tree/folder 1/file 1"]).code, 3);
     assert_eq!(installation.run(["search", "/admin", "file 1*"]).ok().out, "");
 }

@@ -52,6 +52,8 @@ codes! {
         and `dbfs status`, and start the nodes again: what they store is still there.";
     E_CHUNK_NOT_STORED, Unavailable, "A chunk could not be stored on the nodes that were planned for it, \
         in several tries. See in `dbfs status` whether at least two live nodes of the cluster have space.";
+    E_CLUSTER_ALIVE, Conflict, "The cluster still reports to the supernodes, so that it is not lost. Stop its \
+        nodes first if it is to be retired all the same.";
     E_CLUSTER_EPOCH, Unavailable, "A leader of a cluster reported that is not the latest any more. It \
         finds out by itself.";
     E_CLUSTER_EXISTS, Conflict, "Another cluster is registered under this name. A cluster was probably \
@@ -60,6 +62,9 @@ codes! {
         build.";
     E_CLUSTER_NAME, Conflict, "The cluster is registered under another name. Names of clusters cannot be \
         changed: set chunkserver.cluster back.";
+    E_CLUSTER_NOT_FOUND, NotFound, "There is no cluster of this name. `dbfs status` shows those that there are.";
+    E_CLUSTER_RETIRED, Conflict, "The cluster was set aside with `dbfs cluster retire`, and nothing of it is taken \
+        in any more. Found it anew, under another name.";
     E_CLUSTER_UNKNOWN, Unavailable, "The cluster has not registered at the supernodes yet. Its heartbeat \
         does that within seconds, where chunkserver.supernodes names them rightly.";
     E_COMMAND_UNKNOWN, Other, "A member does not know a command of its own group: members are of versions \
@@ -200,6 +205,7 @@ codes! {
         something, wait until it is reclaimed, or add nodes. Deleting works on full disks.";
     E_NO_SUPERNODE, Unavailable, "A cluster knows no supernode that answers. Name them at \
         chunkserver.supernodes, and see that they run.";
+    E_NUMBER, Usage, "A number in the request is larger than any that an installation gives out or keeps.";
     E_OTHER_BUCKET, Usage, "Files move only within their bucket, because buckets have owners and quotas of \
         their own. Download and upload the file, then delete the original.";
     E_OUTCOME_PENDING, Unavailable, "The file is stored, but its cluster has not heard from the supernodes \

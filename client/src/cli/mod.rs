@@ -32,6 +32,7 @@ mod secret;
 mod send;
 mod walk;
 
+mod cluster;
 mod delete;
 mod download;
 mod explain;
@@ -89,6 +90,7 @@ pub enum Command {
     Logout(login::LogoutArgs),
     Whoami(whoami::Args),
     User(user::Args),
+    Cluster(cluster::Args),
     Explain(explain::Args),
     Version(version::Args),
 }
@@ -148,6 +150,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Logout(args) => login::logout(context, args).await,
         Command::Whoami(args) => whoami::run(context, args).await,
         Command::User(args) => user::run(context, args).await,
+        Command::Cluster(args) => cluster::run(context, args).await,
         Command::Explain(args) => explain::run(context, &args),
         Command::Version(args) => version::run(context, &args),
     }

@@ -162,3 +162,18 @@ pub(crate) async fn status(router: &Router) -> Result<super::Installation, Error
         .await?
         .try_into()
 }
+
+pub(crate) async fn retire_cluster(router: &Router, name: &str) -> Result<(), Error> {
+    let request = wire::RetireClusterRequest {
+        name: name.to_owned(),
+    };
+    let once = router.once().await?;
+    let send = |one: Try| {
+        let request = one.request_once(request.clone(), once);
+        async move { one.names().retire_cluster(request).await }
+    };
+    let _: wire::RetireClusterReply = router
+        .ask(Ask::leader("retire cluster", router.supernodes()), send)
+        .await?;
+    Ok(())
+}

@@ -373,6 +373,13 @@ pub struct StatusReply {
     #[prost(uint64, tag = "5")]
     pub uploads_open: u64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetireClusterRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetireClusterReply {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GroupStatus {
     #[prost(bytes = "bytes", tag = "1")]
@@ -979,7 +986,9 @@ pub mod names_client {
                 .insert(GrpcMethod::new("dbfs.names.v1.Names", "GetUpload"));
             self.inner.unary(req, path, codec).await
         }
-        /// Commits that an open upload will never be published. Answers with the outcome where there is one already.
+        /// Commits that an open upload will never be published. Answers with the outcome where there is one already. This and
+        /// GetUpload take a token that is no longer good (its user was disabled, or the password changed) for its user's own
+        /// uploads, so that whoever began one learns how it ended.
         pub async fn abort_upload(
             &mut self,
             request: impl tonic::IntoRequest<super::AbortUploadRequest>,
@@ -1171,6 +1180,32 @@ pub mod names_client {
                 .insert(GrpcMethod::new("dbfs.names.v1.Names", "Status"));
             self.inner.unary(req, path, codec).await
         }
+        /// Admin: sets aside a cluster that is lost for good. What waits for it is let go, files that only it held can be deleted
+        /// but not read any more, and it is refused if it comes back. A cluster that still reports is refused.
+        pub async fn retire_cluster(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RetireClusterRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RetireClusterReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/dbfs.names.v1.Names/RetireCluster",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("dbfs.names.v1.Names", "RetireCluster"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1231,7 +1266,9 @@ pub mod names_server {
             &self,
             request: tonic::Request<super::GetUploadRequest>,
         ) -> std::result::Result<tonic::Response<super::UploadStatus>, tonic::Status>;
-        /// Commits that an open upload will never be published. Answers with the outcome where there is one already.
+        /// Commits that an open upload will never be published. Answers with the outcome where there is one already. This and
+        /// GetUpload take a token that is no longer good (its user was disabled, or the password changed) for its user's own
+        /// uploads, so that whoever began one learns how it ended.
         async fn abort_upload(
             &self,
             request: tonic::Request<super::AbortUploadRequest>,
@@ -1276,6 +1313,15 @@ pub mod names_server {
             &self,
             request: tonic::Request<super::StatusRequest>,
         ) -> std::result::Result<tonic::Response<super::StatusReply>, tonic::Status>;
+        /// Admin: sets aside a cluster that is lost for good. What waits for it is let go, files that only it held can be deleted
+        /// but not read any more, and it is refused if it comes back. A cluster that still reports is refused.
+        async fn retire_cluster(
+            &self,
+            request: tonic::Request<super::RetireClusterRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RetireClusterReply>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct NamesServer<T> {
@@ -2116,6 +2162,51 @@ pub mod names_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/dbfs.names.v1.Names/RetireCluster" => {
+                    #[allow(non_camel_case_types)]
+                    struct RetireClusterSvc<T: Names>(pub Arc<T>);
+                    impl<
+                        T: Names,
+                    > tonic::server::UnaryService<super::RetireClusterRequest>
+                    for RetireClusterSvc<T> {
+                        type Response = super::RetireClusterReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RetireClusterRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Names>::retire_cluster(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RetireClusterSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

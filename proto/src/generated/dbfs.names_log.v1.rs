@@ -7,7 +7,7 @@ pub struct Command {
     pub dedupe: ::core::option::Option<Dedupe>,
     #[prost(
         oneof = "command::Body",
-        tags = "10, 11, 12, 20, 21, 22, 23, 24, 25, 26, 27, 28, 30, 31, 32, 33, 34, 35, 40, 41, 50"
+        tags = "10, 11, 12, 20, 21, 22, 23, 24, 25, 26, 27, 28, 30, 31, 32, 33, 34, 35, 40, 41, 42, 43, 50"
     )]
     pub body: ::core::option::Option<command::Body>,
 }
@@ -55,6 +55,10 @@ pub mod command {
         ReleasesRecorded(super::ReleasesRecorded),
         #[prost(message, tag = "41")]
         RegisterCluster(super::RegisterCluster),
+        #[prost(message, tag = "42")]
+        RetireCluster(super::RetireCluster),
+        #[prost(message, tag = "43")]
+        SettleRetired(super::SettleRetired),
         #[prost(message, tag = "50")]
         RotateSigningKey(super::RotateSigningKey),
     }
@@ -218,6 +222,9 @@ pub struct OpenUpload {
     /// 32 bytes: of what the caller asked for. Another command under the same key is refused.
     #[prost(bytes = "bytes", tag = "11")]
     pub command_digest: ::prost::bytes::Bytes,
+    /// Refused when so many of the user's uploads that were refused or aborted are still remembered.
+    #[prost(uint64, optional, tag = "12")]
+    pub failed_per_user_max: ::core::option::Option<u64>,
 }
 /// A session that its leader alone knows so far: what the command that it comes with needs to make its row.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -332,6 +339,9 @@ pub struct PublishOutcome {
     pub refused_code: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub refused_message: ::prost::alloc::string::String,
+    /// Neither: nothing can be said of this upload, and `refused_code` says why.
+    #[prost(bool, tag = "5")]
+    pub undecided: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PublishOutcomes {
@@ -491,6 +501,20 @@ pub struct RegisterCluster {
     pub site: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "5")]
     pub members: ::prost::alloc::vec::Vec<Member>,
+}
+/// Sets a cluster aside for good. What waits for it is let go in bounded steps (SettleRetired).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetireCluster {
+    #[prost(message, optional, tag = "1")]
+    pub caller: ::core::option::Option<Caller>,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+/// Forgets releases on their way to retired clusters, and takes what they have not recorded as recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SettleRetired {
+    #[prost(uint32, tag = "1")]
+    pub limit: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateSigningKey {

@@ -89,6 +89,10 @@ pub struct PublishOutcome {
     pub refused_code: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub refused_message: ::prost::alloc::string::String,
+    /// Neither published nor refused: nothing can be said of this upload now, and `refused_code` says why. Nothing may be
+    /// concluded from it, and the others of the batch are decided all the same.
+    #[prost(bool, tag = "5")]
+    pub undecided: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PublishReply {

@@ -54,6 +54,9 @@ pub struct EmptyRequest {
     /// A bucket or something in it.
     #[prost(string, tag = "1")]
     pub path: ::prost::alloc::string::String,
+    /// Only this item, which was at or below the path.
+    #[prost(uint64, optional, tag = "2")]
+    pub trash_id: ::core::option::Option<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EmptyReply {

@@ -21,7 +21,7 @@ pub(super) async fn handle(
     let session = Session::of(&call).await?;
     let ours = context.leading()?;
     context.sessions.begin(context, ours).await?;
-    let id = UploadId::new(request.upload_id);
+    let id = UploadId::new(show::number(request.upload_id)?);
     let unrecorded = context.sessions.find(ours, id);
     let command = log::AbortUpload {
         caller: Some(session.claim()),
@@ -33,7 +33,7 @@ pub(super) async fn handle(
     after(SessionEvent::Abort.arrow());
     context.sessions.recorded(ours, [id]);
     let upload = context
-        .read_local(move |tables| get(tables, session.user(tables)?.caller(), id))
+        .read_local(move |tables| get(tables, session.holder(tables)?, id))
         .await?;
     Ok(show::upload(upload))
 }

@@ -14,9 +14,6 @@ use super::show;
 use crate::arrow::{after, before};
 use crate::store::read::totals::{Total, below};
 
-/// Rows that are looked at to say how much was deleted; beyond it the reply's figures are lower bounds.
-const COUNTED_ROWS_MAX: u32 = 50_000;
-
 pub(super) async fn handle(call: Call, request: wire::DeleteRequest) -> Result<wire::DeleteReply, RpcError> {
     let context = &call.context;
     let session = Session::of(&call).await?;
@@ -24,7 +21,7 @@ pub(super) async fn handle(call: Call, request: wire::DeleteRequest) -> Result<w
     let path = show::path(&request.path)?;
     let counted = path.clone();
     let total = context
-        .read_local(move |tables| below(tables, session.user(tables)?.caller(), &counted, COUNTED_ROWS_MAX))
+        .read_local(move |tables| below(tables, session.user(tables)?.caller(), &counted))
         .await;
     let total = match total {
         Ok(total) => total,

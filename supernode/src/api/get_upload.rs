@@ -27,7 +27,7 @@ pub(super) async fn handle(
 ) -> Result<wire::UploadStatus, RpcError> {
     let context = &call.context;
     let session = Session::of(&call).await?;
-    let id = UploadId::new(request.upload_id);
+    let id = UploadId::new(show::number(request.upload_id)?);
     let longest = context
         .config
         .limits
@@ -58,7 +58,7 @@ async fn look(call: &Call, session: Session, id: UploadId) -> Result<wire::Uploa
     let context = &call.context;
     let found = context
         .read(move |tables| {
-            let caller = session.user(tables)?.caller();
+            let caller = session.holder(tables)?;
             match get(tables, caller, id) {
                 Ok(upload) => Ok(Ok(upload)),
                 Err(Stop::Refused(refusal)) => Ok(Err((caller, refusal))),

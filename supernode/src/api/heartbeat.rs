@@ -2,7 +2,8 @@
 //! releases, aborted uploads, keys and the group's time.
 //!
 //! Invariant: nothing is acknowledged before it is committed here, and nothing stops being sent before the cluster has
-//! said that it is committed there.
+//! said that it is committed there. Each part of a report is taken in by itself: one that cannot be keeps none of the
+//! others, and no answer, back.
 
 use common::error::Kind;
 use common::ids::{ClusterId, Epoch};
@@ -57,9 +58,18 @@ pub(super) async fn handle(
             cluster_id: id.bytes().to_vec().into(),
             sequence: request.releases_recorded,
         };
-        context.propose(Command::ReleasesRecorded(command), None).await?;
+        // A cluster that contradicts us here still needs its keys, the time and the rest.
+        if let Err(error) = context.propose(Command::ReleasesRecorded(command), None).await {
+            tracing::error!(cluster = %id, %error, "what the cluster has recorded of its releases cannot be taken in");
+        }
     }
-    let abandoned = abandon(&call, id, request.abandoned_uploads).await?;
+    let abandoned = match abandon(&call, id, request.abandoned_uploads).await {
+        Ok(abandoned) => abandoned,
+        Err(error) => {
+            tracing::warn!(cluster = %id, %error, "uploads that the cluster abandoned are not recorded yet");
+            Vec::new()
+        }
+    };
     answer(&call, id, abandoned).await
 }
 
@@ -70,6 +80,9 @@ async fn register(call: &Call, id: ClusterId, status: &ClusterStatus) -> Result<
         .read_local(move |tables| Ok(cluster::by_id(tables, id)?))
         .await?;
     let members = members(status);
+    if let Some(retired) = known.as_ref().filter(|known| known.retired) {
+        return Err(refused(Refusal::retired(&retired.name)));
+    }
     let is_new = known.is_none();
     if let Some(known) = known
         && known.name == status.name

@@ -11,6 +11,7 @@ use super::session::Session;
 use super::show;
 use crate::context::refused;
 use crate::core::page;
+use crate::store::number::NUMBER_MAX;
 use crate::store::read::trash::{Asked, Shown, list};
 use crate::store::trash::Kept;
 
@@ -19,7 +20,14 @@ pub(super) async fn handle(call: Call, request: wire::ListRequest) -> Result<wir
     let session = Session::of(&call).await?;
     let path = show::path(&request.path)?;
     let position = page::position(&request.page_token).map_err(refused)?;
-    let before = position.and_then(|text| text.parse().ok()).unwrap_or(u64::MAX);
+    let before = match position {
+        None => NUMBER_MAX,
+        Some(text) => text
+            .parse::<u64>()
+            .ok()
+            .filter(|number| *number <= NUMBER_MAX)
+            .ok_or_else(|| refused(page::not_a_token()))?,
+    };
     let limit = page_limit(context, request.limit)?;
     let rows_max = context.config.limits.page_rows_max;
     let now = context.now();

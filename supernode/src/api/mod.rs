@@ -47,6 +47,7 @@ mod empty_trash;
 mod list_trash;
 mod restore_trash;
 
+mod retire_cluster;
 mod status;
 
 mod heartbeat;
@@ -115,6 +116,20 @@ impl Names for NamesService {
             "SetUserEnabled",
             request,
             set_user_enabled::handle,
+        )
+        .await
+    }
+
+    async fn retire_cluster(
+        &self,
+        request: Request<wire::RetireClusterRequest>,
+    ) -> Answer<wire::RetireClusterReply> {
+        serve(
+            &self.0,
+            &self.0.clients,
+            "RetireCluster",
+            request,
+            retire_cluster::handle,
         )
         .await
     }

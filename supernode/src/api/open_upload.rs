@@ -232,6 +232,7 @@ fn command(
         metadata,
         cluster_id: chosen.map_or_else(Vec::new, |id| id.bytes().to_vec()).into(),
         open_per_user_max: u64::from(config.limits.uploads_open_per_user_max),
+        failed_per_user_max: Some(u64::from(config.limits.uploads_failed_per_user_max)),
     }
 }
 

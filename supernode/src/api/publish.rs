@@ -58,11 +58,15 @@ pub(super) async fn handle(
     let decided = all
         .outcomes
         .iter()
+        .filter(|outcome| !outcome.undecided)
         .map(|outcome| UploadId::new(outcome.upload_id));
     context.sessions.recorded(ours, decided);
     if decides {
         let published = all.outcomes.iter().any(|outcome| outcome.published);
-        let refused = all.outcomes.iter().any(|outcome| !outcome.published);
+        let refused = all
+            .outcomes
+            .iter()
+            .any(|outcome| !outcome.published && !outcome.undecided);
         pass(after, published, refused);
     }
     Ok(wire::PublishReply {
@@ -109,5 +113,6 @@ fn outcome(outcome: log::PublishOutcome) -> wire::PublishOutcome {
         published: outcome.published,
         refused_code: outcome.refused_code,
         refused_message: outcome.refused_message,
+        undecided: outcome.undecided,
     }
 }

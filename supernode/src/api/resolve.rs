@@ -17,7 +17,7 @@ pub(super) async fn handle(
     let context = &call.context;
     let session = Session::of(&call).await?;
     let path = show::path(&request.path)?;
-    let wanted = request.version.map(VersionId::new);
+    let wanted = request.version.map(show::number).transpose()?.map(VersionId::new);
     let found = context
         .read(move |tables| resolve(tables, session.user(tables)?.caller(), &path, wanted))
         .await?;

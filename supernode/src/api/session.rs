@@ -12,6 +12,7 @@ use rusqlite::Connection;
 
 use super::serve::Call;
 use crate::context::Context;
+use crate::core::permission::Caller;
 use crate::store::apply::Stop;
 use crate::store::user::{self, User};
 
@@ -71,6 +72,14 @@ impl Session {
     pub(super) fn user(self, tables: &Connection) -> Result<User, Stop> {
         let row = user::by_id(tables, self.user)?;
         Ok(user::still_good(row, self.generation)?)
+    }
+
+    /// Who holds the token, whether or not it still counts ([`user::holder`]).
+    ///
+    /// # Errors
+    /// `Denied`: nobody.
+    pub(super) fn holder(self, tables: &Connection) -> Result<Caller, Stop> {
+        user::holder(tables, self.claim())
     }
 
     /// The session as commands carry it, to be checked when they are applied.

@@ -14,6 +14,7 @@ use crate::board::Board;
 use crate::context::refused;
 use crate::core::refusal::Refusal;
 use crate::store::cluster::Cluster;
+use crate::store::number::NUMBER_MAX;
 use crate::store::read::entry::{Entry, Kind};
 use crate::store::read::uploads::Upload;
 use crate::store::user::User;
@@ -25,6 +26,17 @@ use crate::store::user::User;
 pub(super) fn path(text: &str) -> Result<RemotePath, RpcError> {
     text.parse()
         .map_err(|error: common::path::Error| refused(Refusal::invalid("E_PATH", error.to_string())))
+}
+
+/// A number as a client wrote it.
+///
+/// # Errors
+/// `Invalid`: larger than any that this installation gives out.
+pub(super) fn number(number: u64) -> Result<u64, RpcError> {
+    match number <= NUMBER_MAX {
+        true => Ok(number),
+        false => Err(refused(Refusal::number(number))),
+    }
 }
 
 /// A user, without the password.

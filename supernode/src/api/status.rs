@@ -46,6 +46,7 @@ pub(super) async fn handle(call: Call, _: wire::StatusRequest) -> Result<wire::S
     let clusters = facts
         .clusters
         .iter()
+        .filter(|cluster| !cluster.retired)
         .map(|cluster| show(cluster, &mut heard, facts.amounts.is_some()));
     let clusters = clusters.collect();
     let (total, mut uploads_open) = facts.amounts.unwrap_or_default();

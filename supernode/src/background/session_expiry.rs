@@ -17,12 +17,10 @@ use crate::core::dedupe;
 use crate::store::apply::{keys_refused_before, replies_before};
 use crate::store::counter::Counter;
 use crate::store::read::uploads::forgettable;
-use crate::store::session;
+use crate::store::{cluster, session};
 
 /// Sessions and replies that one command ends or forgets.
 const ROWS_PER_STEP: u32 = 500;
-/// Rows that are looked at for sessions to forget.
-const ROWS_LOOKED_AT_MAX: u32 = 5000;
 /// How often within a dedupe window an idle leader commits which keys no longer count.
 const LAGS_PER_WINDOW: u32 = 16;
 
@@ -31,6 +29,7 @@ pub(super) async fn run(context: Arc<Context>) {
         let epoch = until_leading(&context).await;
         let work = async {
             expire(&context, epoch).await?;
+            settle_retired(&context, epoch).await?;
             forget(&context, epoch).await
         };
         if let Err(error) = work.await {
@@ -68,6 +67,32 @@ async fn expire(context: &Context, epoch: Epoch) -> Result<(), RpcError> {
     Ok(())
 }
 
+/// Lets go of what waits for clusters that were set aside.
+async fn settle_retired(context: &Context, epoch: Epoch) -> Result<(), RpcError> {
+    let any = context
+        .read_local(move |tables| {
+            for retired in cluster::all(tables)?
+                .into_iter()
+                .filter(|cluster| cluster.retired)
+            {
+                if retired.releases_recorded < retired.releases_made
+                    || !session::aborted_unrecorded(tables, retired.number, 1)?.is_empty()
+                {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+        .await?;
+    let mut more = any;
+    while more {
+        let command = log::SettleRetired { limit: ROWS_PER_STEP };
+        let reply = context.propose_in(epoch, Command::SettleRetired(command)).await?;
+        more = matches!(reply, Reply::Worked(worked) if worked.more);
+    }
+    Ok(())
+}
+
 async fn forget(context: &Context, epoch: Epoch) -> Result<(), RpcError> {
     let window = context.config.timings.dedupe_window.get();
     loop {
@@ -75,8 +100,7 @@ async fn forget(context: &Context, epoch: Epoch) -> Result<(), RpcError> {
         let wanted = dedupe::wanted(context.now(), window, open);
         let (sessions, replies, raised, last) = context
             .read_local(move |tables| {
-                let limit = ROWS_PER_STEP as usize;
-                let sessions = forgettable(tables, wanted, limit, ROWS_LOOKED_AT_MAX)?;
+                let sessions = forgettable(tables, wanted, ROWS_PER_STEP)?;
                 let replies = replies_before(tables, wanted)?;
                 let raised = keys_refused_before(tables)?;
                 Ok((sessions, replies, raised, Counter::Upload.last(tables)?))

@@ -23,6 +23,7 @@ pub(crate) fn of_request(body: &Command) -> Bytes {
             command.password_hash.clear();
         }
         Command::SetUserEnabled(command) => forget_token(&mut command.caller),
+        Command::RetireCluster(command) => forget_token(&mut command.caller),
         Command::MakeDirectory(command) => {
             forget_token(&mut command.caller);
             command.wall_millis = 0;

@@ -35,10 +35,13 @@ pub(crate) fn position(token: &str) -> Result<Option<String>, Refusal> {
             .collect();
         String::from_utf8(bytes?).ok()
     };
-    decode().map(Some).ok_or_else(|| {
-        Refusal::invalid("E_PAGE_TOKEN", "the page token is not one of this installation")
-            .hint("begin again with an empty token")
-    })
+    decode().map(Some).ok_or_else(not_a_token)
+}
+
+/// The token is not one that was given out for this listing.
+pub(crate) fn not_a_token() -> Refusal {
+    Refusal::invalid("E_PAGE_TOKEN", "the page token is not one of this installation")
+        .hint("begin again with an empty token")
 }
 
 #[cfg(test)]

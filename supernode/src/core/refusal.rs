@@ -139,12 +139,50 @@ impl Refusal {
         )
     }
 
+    /// The cluster was set aside for good.
+    pub(crate) fn retired(name: &str) -> Self {
+        Self::new(
+            Kind::Stale,
+            "E_CLUSTER_RETIRED",
+            format!("cluster {name} was retired: nothing of it is taken in any more"),
+        )
+        .hint("found it anew, under another name")
+    }
+
+    /// There is no such cluster.
+    pub(crate) fn no_cluster(name: &str) -> Self {
+        Self::new(
+            Kind::NotFound,
+            "E_CLUSTER_NOT_FOUND",
+            format!("there is no cluster '{name}'"),
+        )
+    }
+
     /// The cluster `name` is at generation `current`, and `given` is another.
     pub(crate) fn stale_generation(name: &str, current: Generation, given: u64) -> Self {
         Self::new(
             Kind::Stale,
             "E_GENERATION",
             format!("cluster {name} is of generation {current}, not {given}"),
+        )
+    }
+
+    /// Something below `path` cannot be shown, because no request can name it.
+    pub(crate) fn unnameable(path: &str) -> Self {
+        Self::new(
+            Kind::Conflict,
+            "E_PATH",
+            format!("something below {path}... has a path that is too long to be named: it cannot be shown"),
+        )
+        .hint("move a directory above it nearer to the bucket")
+    }
+
+    /// A number is larger than any that there can be.
+    pub(crate) fn number(given: u64) -> Self {
+        Self::new(
+            Kind::Invalid,
+            "E_NUMBER",
+            format!("{given} is larger than any number that is kept here"),
         )
     }
 

@@ -5,7 +5,7 @@ use prost::Message;
 use proto::names_log::v1 as log;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::number::{number, sql};
+use super::number::{decode, flag, number, sql};
 
 /// A cluster as the tables name it: small, and never given to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,25 +42,25 @@ pub(crate) struct Cluster {
     pub(crate) releases_made: u64,
     /// The last release which its log has recorded.
     pub(crate) releases_recorded: u64,
+    /// Set aside for good: it gets nothing, and nothing of it is taken in.
+    pub(crate) retired: bool,
 }
 
-const COLUMNS: &str =
-    "cluster, cluster_id, name, generation, site, members, releases_made, releases_recorded";
+const COLUMNS: &str = "cluster, cluster_id, name, generation, site, members, releases_made, releases_recorded, \
+                       retired";
 
 impl Cluster {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let members: Vec<u8> = row.get(5)?;
         Ok(Self {
             number: ClusterNumber::new(number(row, 0)?),
             id: ClusterId::new(row.get(1)?),
             name: row.get(2)?,
             generation: Generation::new(number(row, 3)?),
             site: row.get(4)?,
-            members: log::MemberList::decode(members.as_slice())
-                .unwrap_or_default()
-                .members,
+            members: decode::<log::MemberList>(row, 5)?.members,
             releases_made: number(row, 6)?,
             releases_recorded: number(row, 7)?,
+            retired: flag(row, 8)?,
         })
     }
 }
@@ -113,7 +113,7 @@ pub(crate) fn put(connection: &Connection, cluster: &Cluster) -> rusqlite::Resul
     connection
         .prepare_cached(
             "INSERT INTO clusters (cluster, cluster_id, name, generation, site, members, releases_made,
-             releases_recorded) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0)
+             releases_recorded, retired) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0)
              ON CONFLICT (cluster) DO UPDATE SET generation = excluded.generation, site = excluded.site,
              members = excluded.members",
         )?
@@ -128,7 +128,15 @@ pub(crate) fn put(connection: &Connection, cluster: &Cluster) -> rusqlite::Resul
     Ok(())
 }
 
-/// Adds a release to what the cluster will be told.
+/// Sets the cluster aside for good.
+pub(crate) fn retire(connection: &Connection, cluster: ClusterNumber) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE clusters SET retired = 1 WHERE cluster = ?1")?
+        .execute([sql(cluster.get())])?;
+    Ok(())
+}
+
+/// Adds a release to what the cluster will be told, unless it is retired.
 pub(crate) fn add_release(
     connection: &Connection,
     cluster: ClusterNumber,
@@ -136,9 +144,14 @@ pub(crate) fn add_release(
 ) -> rusqlite::Result<()> {
     let sequence = connection
         .prepare_cached(
-            "UPDATE clusters SET releases_made = releases_made + 1 WHERE cluster = ?1 RETURNING releases_made",
+            "UPDATE clusters SET releases_made = releases_made + 1 WHERE cluster = ?1 AND retired = 0
+             RETURNING releases_made",
         )?
-        .query_row([sql(cluster.get())], |row| number(row, 0))?;
+        .query_row([sql(cluster.get())], |row| number(row, 0))
+        .optional()?;
+    let Some(sequence) = sequence else {
+        return Ok(());
+    };
     connection
         .prepare_cached("INSERT INTO outbox (cluster, sequence, version_id) VALUES (?1, ?2, ?3)")?
         .execute(params![sql(cluster.get()), sql(sequence), sql(version.get())])?;

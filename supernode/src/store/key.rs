@@ -2,12 +2,16 @@
 
 use common::ids::KeyId;
 use common::time::ClusterTime;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
 use super::number::{number, sql};
+use super::schema::unreadable;
 
 /// How many keys are kept: tickets signed with the previous one are good until they expire.
 const KEYS_KEPT: u32 = 2;
+
+/// Bytes of a seed.
+pub(crate) const SEED_BYTES: usize = 32;
 
 /// A signing key.
 #[derive(Clone)]
@@ -33,11 +37,19 @@ pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<Seed>> {
         .query_map([], |row| {
             Ok(Seed {
                 id: KeyId::new(number(row, 0)?),
-                bytes: zeroize::Zeroizing::new(row.get(1)?),
+                bytes: seed(row, 1)?,
                 made: ClusterTime::from_millis(number(row, 2)?),
             })
         })?
         .collect()
+}
+
+fn seed(row: &Row<'_>, at: usize) -> rusqlite::Result<zeroize::Zeroizing<Vec<u8>>> {
+    let bytes = zeroize::Zeroizing::new(row.get::<_, Vec<u8>>(at)?);
+    match bytes.len() {
+        SEED_BYTES => Ok(bytes),
+        other => Err(unreadable(format!("a signing key's seed has {other} bytes"))),
+    }
 }
 
 /// Makes `seed` the current key and forgets all but the one before.

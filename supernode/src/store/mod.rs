@@ -15,6 +15,7 @@ pub(crate) mod schema;
 pub(crate) mod counter;
 pub(crate) mod number;
 
+pub(crate) mod below;
 pub(crate) mod bucket;
 pub(crate) mod cluster;
 pub(crate) mod key;

@@ -13,10 +13,13 @@ use super::apply::fixture::{ALPHA, Bench, KEEP_MILLIS, WINDOW_MILLIS, user_comma
 use super::schema;
 use crate::core::fingerprint;
 
-/// Tables with a row per cluster, key or kind of number.
-const SMALL: [&str; 4] = ["clusters", "signing_keys", "counters", "names_schema"];
+/// Tables with a row per cluster, key or kind of number; and the way up from a directory.
+const SMALL: [&str; 5] = ["clusters", "signing_keys", "counters", "names_schema", "up"];
 /// Read for people, and a row per user, which an administrator makes.
-const OF_ALL_USERS: &str = "SELECT coalesce(sum(files), 0), coalesce(sum(used_bytes), 0) FROM users";
+const OF_ALL_USERS: [&str; 2] = [
+    "SELECT coalesce(sum(used_bytes), 0) FROM users",
+    "SELECT coalesce(sum(d.files_below), 0) FROM buckets b CROSS JOIN directories d ON d.directory_id = b.directory_id",
+];
 
 #[test]
 fn no_statement_looks_through_a_table_that_grows() {
@@ -31,7 +34,7 @@ fn no_statement_looks_through_a_table_that_grows() {
     let all = statements(&sources, &variants);
     assert!(all.len() > 80, "only {} statements were found", all.len());
     let mut bad = Vec::new();
-    for one in all.iter().filter(|one| one.sql != OF_ALL_USERS) {
+    for one in all.iter().filter(|one| !OF_ALL_USERS.contains(&one.sql.as_str())) {
         let plan = plan(&tables, &one.sql);
         let lines = unbounded(&one.sql, &plan, &SMALL);
         if !lines.is_empty() {

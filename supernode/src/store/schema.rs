@@ -24,7 +24,7 @@ CREATE TABLE counters (
 ) STRICT, WITHOUT ROWID;
 
 -- quota_bytes: NULL for no limit. used_bytes: versions kept in buckets of this user, the trash included. reserved_bytes: by open uploads into them.
--- files: versions which a path names or which wait in a directory in the trash. uploads_open: opened by this user.
+-- uploads_open: opened by this user. uploads_failed: of those, rows that are still kept and were refused or aborted.
 CREATE TABLE users (
     user_id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -35,8 +35,8 @@ CREATE TABLE users (
     quota_bytes INTEGER,
     used_bytes INTEGER NOT NULL,
     reserved_bytes INTEGER NOT NULL,
-    files INTEGER NOT NULL,
     uploads_open INTEGER NOT NULL,
+    uploads_failed INTEGER NOT NULL,
     created_wall_millis INTEGER NOT NULL
 ) STRICT;
 
@@ -53,13 +53,18 @@ CREATE INDEX buckets_by_path ON buckets (owner, name || '/');
 
 -- A bucket's own directory has parent 0 and the bucket's name. The second index gives whole paths in order: what is in
 -- the directory `a` comes after the file `a-b`, because a slash comes after a hyphen.
+-- The figures of what is below are kept by `below.rs`.
 CREATE TABLE directories (
     directory_id INTEGER PRIMARY KEY,
     bucket_id INTEGER NOT NULL,
     parent_id INTEGER NOT NULL,
     name TEXT NOT NULL,
     created_wall_millis INTEGER NOT NULL,
-    metadata BLOB NOT NULL
+    metadata BLOB NOT NULL,
+    files_below INTEGER NOT NULL,
+    bytes_below INTEGER NOT NULL,
+    longest_below INTEGER NOT NULL,
+    deepest_below INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX directories_by_name ON directories (parent_id, name);
 CREATE INDEX directories_by_path ON directories (parent_id, name || '/');
@@ -113,6 +118,7 @@ CREATE TABLE uploads (
 CREATE UNIQUE INDEX uploads_by_key ON uploads (user_id, idempotency_key);
 CREATE INDEX uploads_open ON uploads (touched_millis) WHERE state = 1;
 CREATE INDEX uploads_aborted ON uploads (cluster, upload_id) WHERE state = 4 AND recorded = 0;
+CREATE INDEX uploads_settled ON uploads (ended_millis, upload_id) WHERE state != 1 AND recorded = 1;
 
 -- What waits for its time to be over: kind 1 a version (target: version_id, with the place it had), kind 2 a directory
 -- (target: directory_id, whose parent is the trash).
@@ -146,7 +152,8 @@ CREATE TABLE clusters (
     site TEXT NOT NULL,
     members BLOB NOT NULL,
     releases_made INTEGER NOT NULL,
-    releases_recorded INTEGER NOT NULL
+    releases_recorded INTEGER NOT NULL,
+    retired INTEGER NOT NULL
 ) STRICT;
 
 -- Current and previous secret seeds of the keys that sign tickets.

@@ -11,11 +11,14 @@ use proto::names_log::v1 as log;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::cluster::ClusterNumber;
-use super::number::{flag, number, number_or_none, sql};
+use super::number::{amount, decode, flag, number, number_or_none, sql};
 use super::schema::unreadable;
 use super::user;
 use crate::core::publication::Condition;
 use crate::core::refusal::Refusal;
+
+/// The longest sentence about a refusal that is kept, in bytes.
+const REFUSED_MESSAGE_BYTES_MAX: usize = 512;
 
 /// An upload session.
 #[derive(Clone, Debug)]
@@ -44,8 +47,8 @@ pub(crate) struct Session {
     pub(crate) reserved_bytes: u64,
     /// To be judged at publication.
     pub(crate) condition: Condition,
-    /// Encoded `MetadataList`, handed on to the version as it is.
-    pub(crate) metadata: Vec<u8>,
+    /// Handed on to the version.
+    pub(crate) metadata: log::MetadataList,
     /// Names time.
     pub(crate) opened: ClusterTime,
     /// When somebody last asked for it while it was open.
@@ -82,7 +85,7 @@ impl Session {
                 if_version: number_or_none(row, 10)?.map(VersionId::new),
                 if_present: flag(row, 11)?,
             },
-            metadata: row.get(12)?,
+            metadata: decode(row, 12)?,
             opened: ClusterTime::from_millis(number(row, 13)?),
             touched: ClusterTime::from_millis(number(row, 14)?),
             ended: ClusterTime::from_millis(number(row, 15)?),
@@ -92,11 +95,6 @@ impl Session {
             key_born: ClusterTime::from_millis(number(row, 19)?),
             command_digest: row.get(20)?,
         })
-    }
-
-    /// The metadata for the version.
-    pub(crate) fn metadata_list(&self) -> log::MetadataList {
-        log::MetadataList::decode(self.metadata.as_slice()).unwrap_or_default()
     }
 
     /// The session as a command's reply shows it, with the `cluster_id` of its cluster and what the quota leaves for it.
@@ -142,7 +140,7 @@ pub(crate) fn by_key(
 pub(crate) fn insert(connection: &Connection, session: &Session) -> rusqlite::Result<()> {
     insert_row(connection, session)?;
     let change = user::Change {
-        reserved: sql(session.reserved_bytes),
+        reserved: amount(session.reserved_bytes)?,
         ..user::Change::default()
     };
     user::charge(connection, session.charged_to, change)?;
@@ -156,7 +154,23 @@ pub(crate) fn insert_ended(
     end: &End,
     now: ClusterTime,
 ) -> rusqlite::Result<()> {
-    insert_row(connection, &end.of(session, now)?)
+    let ended = end.of(session, now)?;
+    insert_row(connection, &ended)?;
+    count_failed(connection, &ended, 1)
+}
+
+/// Counts a session that ended without a version, or forgets it.
+fn count_failed(connection: &Connection, session: &Session, change: i64) -> rusqlite::Result<()> {
+    match session.state {
+        State::Refused | State::Aborted => user::count_failed(connection, session.user, change),
+        State::Open | State::Published => Ok(()),
+    }
+}
+
+fn shortened(message: &str) -> &str {
+    message
+        .get(..message.floor_char_boundary(REFUSED_MESSAGE_BYTES_MAX))
+        .unwrap_or_default()
 }
 
 fn insert_row(connection: &Connection, session: &Session) -> rusqlite::Result<()> {
@@ -179,7 +193,7 @@ fn insert_row(connection: &Connection, session: &Session) -> rusqlite::Result<()
             session.condition.if_absent,
             session.condition.if_version.map(|version| sql(version.get())),
             session.condition.if_present,
-            session.metadata,
+            session.metadata.encode_to_vec(),
             sql(session.opened.as_millis()),
             sql(session.touched.as_millis()),
             sql(session.ended.as_millis()),
@@ -227,8 +241,10 @@ impl End {
             state: state.map_err(|error| unreadable(error.to_string()))?,
             recorded,
             refused_code: code.to_owned(),
-            refused_message: message.to_owned(),
             ended: now,
+            // Of what ended only the outcome is still asked for: the version has the metadata, if there is one.
+            metadata: log::MetadataList::default(),
+            refused_message: shortened(message).to_owned(),
             ..session.clone()
         })
     }
@@ -247,8 +263,8 @@ pub(crate) fn end(
     let ended = end.of(session, now)?;
     connection
         .prepare_cached(
-            "UPDATE uploads SET state = ?2, recorded = ?3, refused_code = ?4, refused_message = ?5, ended_millis = ?6
-             WHERE upload_id = ?1",
+            "UPDATE uploads SET state = ?2, recorded = ?3, refused_code = ?4, refused_message = ?5, ended_millis = ?6,
+             metadata = x'' WHERE upload_id = ?1",
         )?
         .execute(params![
             sql(ended.id.get()),
@@ -259,10 +275,11 @@ pub(crate) fn end(
             sql(ended.ended.as_millis())
         ])?;
     let change = user::Change {
-        reserved: -sql(session.reserved_bytes),
+        reserved: -amount(session.reserved_bytes)?,
         ..user::Change::default()
     };
     user::charge(connection, session.charged_to, change)?;
+    count_failed(connection, &ended, 1)?;
     user::count_open(connection, session.user, -1)
 }
 
@@ -308,10 +325,28 @@ pub(crate) fn aborted_unrecorded(
         .collect()
 }
 
-/// Removes a row.
-pub(crate) fn remove(connection: &Connection, id: UploadId) -> rusqlite::Result<()> {
+/// Sessions that ended before `before` and whose outcomes their clusters have recorded, those that ended first, at most
+/// `limit`.
+pub(crate) fn settled_before(
+    connection: &Connection,
+    before: ClusterTime,
+    limit: u32,
+) -> rusqlite::Result<Vec<UploadId>> {
+    connection
+        .prepare_cached(
+            "SELECT upload_id FROM uploads WHERE state != 1 AND recorded = 1 AND ended_millis < ?1
+             ORDER BY ended_millis, upload_id LIMIT ?2",
+        )?
+        .query_map(params![sql(before.as_millis()), limit], |row| {
+            Ok(UploadId::new(number(row, 0)?))
+        })?
+        .collect()
+}
+
+/// Removes the row of a session that ended.
+pub(crate) fn remove(connection: &Connection, session: &Session) -> rusqlite::Result<()> {
     connection
         .prepare_cached("DELETE FROM uploads WHERE upload_id = ?1")?
-        .execute([sql(id.get())])?;
-    Ok(())
+        .execute([sql(session.id.get())])?;
+    count_failed(connection, session, -1)
 }

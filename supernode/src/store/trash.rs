@@ -9,9 +9,9 @@ use common::time::ClusterTime;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
 use super::counter::Counter;
-use super::number::{number, sql};
+use super::number::{NUMBER_MAX, number, sql};
 use super::schema::{TRASH, unreadable};
-use super::{bucket, tree, user, version};
+use super::{tree, version};
 
 /// What a row of the trash holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,12 +77,7 @@ pub(crate) fn put_version(
         .next(VersionEvent::Trash)
         .map_err(|error| unreadable(error.to_string()))?;
     let trash_id = insert(connection, Kept::Version(id), origin, stay)?;
-    version::set_state(connection, id, state, trash_id)?;
-    let change = user::Change {
-        files: -1,
-        ..user::Change::default()
-    };
-    user::charge(connection, bucket::owner(connection, row.bucket)?, change)
+    version::set_state(connection, id, state, trash_id)
 }
 
 /// Moves a directory, whatever it contains, into the trash: one row.
@@ -109,7 +104,7 @@ fn insert(connection: &Connection, kept: Kept, origin: &Origin<'_>, stay: Stay) 
         )?
         .execute(params![
             sql(trash_id),
-            sql((stay.now + stay.keep).as_millis()),
+            sql((stay.now + stay.keep).as_millis().min(NUMBER_MAX)),
             kind,
             sql(target),
             sql(origin.bucket.get()),
@@ -160,8 +155,15 @@ const ITEM_COLUMNS: &str = "trash_id, kind, target, bucket_id, path, trashed_mil
 
 impl Item {
     /// Whether it was at or below `path`.
-    pub(crate) fn was_within(&self, path: &RemotePath) -> bool {
-        self.path.parse().is_ok_and(|was| path.contains(&was))
+    ///
+    /// # Errors
+    /// Where it was is no path: the row is damaged.
+    pub(crate) fn was_within(&self, path: &RemotePath) -> rusqlite::Result<bool> {
+        let was: RemotePath = self
+            .path
+            .parse()
+            .map_err(|error| unreadable(format!("item {} of the trash: {error}", self.id)))?;
+        Ok(path.contains(&was))
     }
 
     /// Reads [`ITEM_COLUMNS`].
@@ -233,12 +235,7 @@ pub(crate) fn take_version(connection: &Connection, item: &Item, id: VersionId) 
         .next(VersionEvent::Restore)
         .map_err(|error| unreadable(error.to_string()))?;
     version::set_state(connection, id, state, 0)?;
-    remove(connection, item.id)?;
-    let change = user::Change {
-        files: 1,
-        ..user::Change::default()
-    };
-    user::charge(connection, bucket::owner(connection, row.bucket)?, change)
+    remove(connection, item.id)
 }
 
 fn kept(kind: u8, target: u64) -> rusqlite::Result<Kept> {

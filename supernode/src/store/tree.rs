@@ -9,6 +9,7 @@ use prost::Message;
 use proto::names_log::v1 as log;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::below::{self, Below};
 use super::bucket::Bucket;
 use super::counter::Counter;
 use super::number::{number, sql};
@@ -119,35 +120,46 @@ pub(crate) fn make(
     names: &[String],
     wall_millis: u64,
 ) -> rusqlite::Result<DirectoryId> {
+    // What each will have below it is known before it is made, so that those above are counted up once.
+    let mut inside = Below::NOTHING;
+    let mut chain = Vec::with_capacity(names.len());
+    for name in names.iter().rev() {
+        chain.push((name, inside));
+        inside = Below::under(name, inside);
+    }
     let mut current = above;
-    for name in names {
+    for (name, inside) in chain.into_iter().rev() {
         let id = DirectoryId::new(Counter::Directory.next(connection)?);
-        insert(connection, id, bucket, current, name, wall_millis)?;
+        insert(connection, (id, bucket, current), name, wall_millis, inside)?;
         current = id;
+    }
+    if !names.is_empty() {
+        below::add(connection, above, inside)?;
     }
     Ok(current)
 }
 
-/// Makes one directory's row, without metadata.
+/// Makes one directory's row, without metadata: its id, its bucket and its parent. Those above are not told.
 pub(crate) fn insert(
     connection: &Connection,
-    id: DirectoryId,
-    bucket: BucketId,
-    parent: DirectoryId,
+    (id, bucket, parent): (DirectoryId, BucketId, DirectoryId),
     name: &str,
     wall_millis: u64,
+    inside: Below,
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO directories (directory_id, bucket_id, parent_id, name, created_wall_millis, metadata)
-             VALUES (?1, ?2, ?3, ?4, ?5, x'')",
+            "INSERT INTO directories (directory_id, bucket_id, parent_id, name, created_wall_millis, metadata,
+             files_below, bytes_below, longest_below, deepest_below) VALUES (?1, ?2, ?3, ?4, ?5, x'', 0, 0, ?6, ?7)",
         )?
         .execute(params![
             sql(id.get()),
             sql(bucket.get()),
             sql(parent.get()),
             name,
-            sql(wall_millis)
+            sql(wall_millis),
+            sql(inside.longest),
+            sql(inside.deepest)
         ])?;
     Ok(())
 }
@@ -165,17 +177,24 @@ pub(crate) fn set_metadata(
     Ok(())
 }
 
-/// Moves a directory: one row, whatever is in it.
+/// Moves a directory: one row, whatever is in it, and the figures of those above it.
 pub(crate) fn reparent(
     connection: &Connection,
     directory: DirectoryId,
     parent: DirectoryId,
     name: &str,
 ) -> rusqlite::Result<()> {
+    let inside = below::of(connection, directory)?;
+    let before = connection
+        .prepare_cached("SELECT parent_id FROM directories WHERE directory_id = ?1")?
+        .query_row([sql(directory.get())], |row| {
+            Ok(DirectoryId::new(number(row, 0)?))
+        })?;
+    below::take(connection, before, inside)?;
     connection
         .prepare_cached("UPDATE directories SET parent_id = ?2, name = ?3 WHERE directory_id = ?1")?
         .execute(params![sql(directory.get()), sql(parent.get()), name])?;
-    Ok(())
+    below::add(connection, parent, Below::under(name, inside))
 }
 
 /// Removes the row of an empty directory.
@@ -186,7 +205,7 @@ pub(crate) fn remove(connection: &Connection, directory: DirectoryId) -> rusqlit
     Ok(())
 }
 
-/// Makes `name` in `directory` point at `version`.
+/// Makes `name` in `directory`, where nothing is, point at `version`.
 pub(crate) fn point(
     connection: &Connection,
     directory: DirectoryId,
@@ -194,18 +213,32 @@ pub(crate) fn point(
     version: VersionId,
 ) -> rusqlite::Result<()> {
     connection
-        .prepare_cached(
-            "INSERT INTO files (directory_id, name, version_id) VALUES (?1, ?2, ?3)
-             ON CONFLICT (directory_id, name) DO UPDATE SET version_id = excluded.version_id",
-        )?
+        .prepare_cached("INSERT INTO files (directory_id, name, version_id) VALUES (?1, ?2, ?3)")?
         .execute(params![sql(directory.get()), name, sql(version.get())])?;
-    Ok(())
+    below::add(
+        connection,
+        directory,
+        Below::file(name, size(connection, version)?),
+    )
 }
 
-/// Removes `name` from `directory`.
+/// Removes `name` from `directory`, which has a file of that name; its version still has a row.
 pub(crate) fn unpoint(connection: &Connection, directory: DirectoryId, name: &str) -> rusqlite::Result<()> {
+    let version = connection
+        .prepare_cached("DELETE FROM files WHERE directory_id = ?1 AND name = ?2 RETURNING version_id")?
+        .query_row(params![sql(directory.get()), name], |row| {
+            Ok(VersionId::new(number(row, 0)?))
+        })?;
+    below::take(
+        connection,
+        directory,
+        Below::file(name, size(connection, version)?),
+    )
+}
+
+/// Of a version that a name points at.
+fn size(connection: &Connection, version: VersionId) -> rusqlite::Result<u64> {
     connection
-        .prepare_cached("DELETE FROM files WHERE directory_id = ?1 AND name = ?2")?
-        .execute(params![sql(directory.get()), name])?;
-    Ok(())
+        .prepare_cached("SELECT size_bytes FROM versions WHERE version_id = ?1")?
+        .query_row([sql(version.get())], |row| number(row, 0))
 }

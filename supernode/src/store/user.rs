@@ -34,12 +34,14 @@ pub(crate) struct User {
     pub(crate) reserved_bytes: u64,
     /// Sessions they opened that are open.
     pub(crate) uploads_open: u64,
+    /// Sessions they opened that were refused or aborted and have a row.
+    pub(crate) uploads_failed: u64,
     /// For people.
     pub(crate) created_wall_millis: u64,
 }
 
 const COLUMNS: &str = "user_id, name, password_hash, admin, enabled, token_generation, quota_bytes, used_bytes, \
-                       reserved_bytes, uploads_open, created_wall_millis";
+                       reserved_bytes, uploads_open, uploads_failed, created_wall_millis";
 
 impl User {
     /// What the user's quota leaves, where `own_reservation` of what is reserved belongs to whoever asks.
@@ -71,7 +73,8 @@ impl User {
             used_bytes: number(row, 7)?,
             reserved_bytes: number(row, 8)?,
             uploads_open: number(row, 9)?,
-            created_wall_millis: number(row, 10)?,
+            uploads_failed: number(row, 10)?,
+            created_wall_millis: number(row, 11)?,
         })
     }
 }
@@ -110,6 +113,24 @@ pub(crate) fn caller(connection: &Connection, claimed: Option<log::Caller>) -> R
     Ok(still_good(user, claimed.token_generation)?)
 }
 
+/// Who holds the token of `claimed`, whether or not it is still good: for what they may end of their own and learn of it,
+/// so that a user who was disabled in the middle of something is told how it ended. Administers only where it is good.
+///
+/// # Errors
+/// `Denied`: there is no such user.
+pub(crate) fn holder(connection: &Connection, claimed: log::Caller) -> Result<Caller, Stop> {
+    let user = by_id(connection, UserId::new(claimed.user_id))?;
+    let holder = user.as_ref().map(User::caller);
+    match (still_good(user, claimed.token_generation), holder) {
+        (Ok(good), _) => Ok(good.caller()),
+        (Err(_), Some(holder)) => Ok(Caller {
+            admin: false,
+            ..holder
+        }),
+        (Err(refusal), None) => Err(refusal.into()),
+    }
+}
+
 /// `user`, where a token of `generation` is good for anything.
 ///
 /// # Errors
@@ -126,29 +147,25 @@ pub(crate) fn still_good(user: Option<User>, generation: u64) -> Result<User, Re
         })
 }
 
-/// Changes what a user has taken: bytes kept, bytes reserved, files.
+/// Changes what a user has taken: bytes kept, bytes reserved.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Change {
     /// Of `used_bytes`.
     pub(crate) used: i64,
     /// Of `reserved_bytes`.
     pub(crate) reserved: i64,
-    /// Of `files`.
-    pub(crate) files: i64,
 }
 
-/// Applies `change` to the account of `owner`. No figure falls below zero.
+/// Applies `change` to the account of `owner`. A figure below zero would be damage, which whoever reads it next notices.
 pub(crate) fn charge(connection: &Connection, owner: UserId, change: Change) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "UPDATE users SET used_bytes = max(0, used_bytes + ?2), reserved_bytes = max(0, reserved_bytes + ?3),
-             files = max(0, files + ?4) WHERE user_id = ?1",
+            "UPDATE users SET used_bytes = used_bytes + ?2, reserved_bytes = reserved_bytes + ?3 WHERE user_id = ?1",
         )?
         .execute(params![
             sql(owner.get()),
             change.used,
-            change.reserved,
-            change.files
+            change.reserved
         ])?;
     Ok(())
 }
@@ -156,7 +173,15 @@ pub(crate) fn charge(connection: &Connection, owner: UserId, change: Change) -> 
 /// One session more (or fewer) that `user` has open.
 pub(crate) fn count_open(connection: &Connection, user: UserId, change: i64) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("UPDATE users SET uploads_open = max(0, uploads_open + ?2) WHERE user_id = ?1")?
+        .prepare_cached("UPDATE users SET uploads_open = uploads_open + ?2 WHERE user_id = ?1")?
+        .execute(params![sql(user.get()), change])?;
+    Ok(())
+}
+
+/// One row more (or fewer) of a session of `user` that was refused or aborted.
+pub(crate) fn count_failed(connection: &Connection, user: UserId, change: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE users SET uploads_failed = uploads_failed + ?2 WHERE user_id = ?1")?
         .execute(params![sql(user.get()), change])?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use proto::names_log::v1 as log;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::cluster::ClusterNumber;
-use super::number::{number, sql};
+use super::number::{amount, decode, number, sql};
 use super::schema::unreadable;
 use super::{bucket, cluster, user};
 
@@ -44,7 +44,6 @@ pub(crate) fn by_id(connection: &Connection, id: VersionId) -> rusqlite::Result<
              FROM versions WHERE version_id = ?1",
         )?
         .query_row([sql(id.get())], |row| {
-            let metadata: Vec<u8> = row.get(7)?;
             Ok(Version {
                 id,
                 state: state(row.get(0)?)?,
@@ -54,7 +53,7 @@ pub(crate) fn by_id(connection: &Connection, id: VersionId) -> rusqlite::Result<
                 size_bytes: number(row, 4)?,
                 digest: Digest::new(row.get(5)?),
                 modified_wall_millis: number(row, 6)?,
-                metadata: log::MetadataList::decode(metadata.as_slice()).unwrap_or_default(),
+                metadata: decode(row, 7)?,
                 trash_id: number(row, 8)?,
             })
         })
@@ -112,7 +111,7 @@ pub(crate) fn release(connection: &Connection, version: &Version) -> rusqlite::R
         .execute([sql(version.id.get())])?;
     cluster::add_release(connection, version.cluster, version.id)?;
     let change = user::Change {
-        used: -sql(version.size_bytes),
+        used: -amount(version.size_bytes)?,
         ..user::Change::default()
     };
     user::charge(connection, bucket::owner(connection, version.bucket)?, change)

@@ -207,6 +207,7 @@ calls! {
     list_users: ListUsersRequest -> ListUsersReply,
     set_password: SetPasswordRequest -> User,
     set_user_enabled: SetUserEnabledRequest -> User,
+    retire_cluster: RetireClusterRequest -> RetireClusterReply,
     open_upload: OpenUploadRequest -> UploadSession,
     get_upload: GetUploadRequest -> UploadStatus,
     abort_upload: AbortUploadRequest -> UploadStatus,
@@ -328,6 +329,7 @@ impl Client {
     pub async fn empty_trash(&self, path: &str) -> Outcome<u64> {
         let message = trash::EmptyRequest {
             path: path.to_owned(),
+            trash_id: None,
         };
         let reply = opened(self.trash.clone().empty(self.request(message)).await)?;
         Ok(reply.items)

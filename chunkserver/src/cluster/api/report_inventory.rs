@@ -47,19 +47,7 @@ pub(crate) async fn report_inventory(
             "at most {ITEMS_PER_REQUEST_MAX} items can be reported at once"
         )));
     }
-    let items = request
-        .items
-        .iter()
-        .map(|item| {
-            let attempt = AttemptId::try_from(item.attempt.as_ref())?;
-            let item = Item {
-                number: UploadNumber::new(item.upload_number),
-                version: VersionId::new(item.version),
-            };
-            Ok((attempt, item))
-        })
-        .collect::<Result<Vec<_>, common::ids::ParseIdError>>()
-        .map_err(|error| invalid(error.to_string()))?;
+    let items = readable(&request);
     let undo = cluster.config.timings.mark_undo_window.as_millis();
     let now = cluster.group.now().as_millis();
     let before = ClusterTime::from_millis(now.saturating_sub(undo));
@@ -89,6 +77,33 @@ pub(crate) async fn report_inventory(
         drop_attempts: bytes(&judged.dead),
         beyond_high_water: bytes(&judged.beyond),
     })
+}
+
+/// The items that can be read; of one that cannot nothing is concluded.
+fn readable(request: &wire::InventoryRequest) -> Vec<(AttemptId, Item)> {
+    let items: Vec<_> = request
+        .items
+        .iter()
+        .filter_map(|item| {
+            let attempt = AttemptId::try_from(item.attempt.as_ref()).ok()?;
+            // No number given out is larger than what the tables keep.
+            if item.upload_number.max(item.version) > i64::MAX.unsigned_abs() {
+                return None;
+            }
+            let number = UploadNumber::new(item.upload_number);
+            let version = VersionId::new(item.version);
+            Some((attempt, Item { number, version }))
+        })
+        .collect();
+    let left_out = request.items.len() - items.len();
+    if left_out > 0 {
+        tracing::warn!(
+            node = request.node_id,
+            left_out,
+            "inventory: items that cannot be read are left out"
+        );
+    }
+    items
 }
 
 fn judge(

@@ -1,7 +1,8 @@
 //! Publishes sealed versions: asks the names layer in batches, and commits what it decided.
 //!
 //! Invariants: a version is asked about until its outcome is committed here; no answer is ever taken for a refusal
-//! (P2, P4), and no version is in two questions at a time. Whoever waits for an outcome is told when the names layer has
+//! (P2, P4), and no version is in two questions at a time. One of which the names layer can say nothing is asked about
+//! again later and keeps none of the others back. Whoever waits for an outcome is told when the names layer has
 //! answered, which has committed it; that it is committed here as well spares the next leader the question and can wait
 //! a moment for others to share the commit.
 
@@ -146,6 +147,19 @@ impl Question {
         };
         match ask(cluster, leadership, &self.batch, &self.acknowledged).await {
             Ok(outcomes) => {
+                let (undecided, outcomes): (Vec<_>, Vec<_>) =
+                    outcomes.into_iter().partition(|outcome| outcome.undecided);
+                if let Some(first) = undecided.first() {
+                    tracing::error!(
+                        versions = undecided.len(),
+                        upload = first.upload_id,
+                        code = first.refused_code,
+                        reason = first.refused_message,
+                        "the names layer cannot say what becomes of sealed versions: they are asked about again"
+                    );
+                    // The next look at the tables finds them; until then they keep nobody waiting.
+                    leadership.unpublished.settled(undecided.iter().map(version_of));
+                }
                 for outcome in &outcomes {
                     cluster.outcomes.decided(outcome);
                 }

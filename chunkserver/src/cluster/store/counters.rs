@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::schema::{from_sql, to_sql};
+use super::schema::{number, to_sql};
 
 /// A counter; 0 until it is first set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,11 +53,11 @@ impl Counter {
 
     /// Its value.
     pub fn get(self, connection: &Connection) -> rusqlite::Result<u64> {
-        let stored: Option<i64> = connection
+        let stored = connection
             .prepare_cached("SELECT value FROM counters WHERE name = ?1")?
-            .query_row([self.name()], |row| row.get(0))
+            .query_row([self.name()], |row| number(row, 0))
             .optional()?;
-        Ok(stored.map_or(0, from_sql))
+        Ok(stored.unwrap_or(0))
     }
 
     /// Sets it.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::apply::Moment;
 use super::counters::Counter;
-use super::schema::{from_sql, to_sql};
+use super::schema::{number, to_sql};
 
 /// The length of a key.
 pub const SECRET_BYTES: usize = 32;
@@ -36,9 +36,9 @@ pub fn all(connection: &Connection) -> rusqlite::Result<Vec<KeyRow>> {
         .prepare_cached("SELECT key_id, secret, made_millis FROM keys ORDER BY key_id DESC")?
         .query_map([], |row| {
             Ok(KeyRow {
-                id: KeyId::new(from_sql(row.get(0)?)),
+                id: KeyId::new(number(row, 0)?),
                 secret: row.get(1)?,
-                made: ClusterTime::from_millis(from_sql(row.get(2)?)),
+                made: ClusterTime::from_millis(number(row, 2)?),
             })
         })?
         .collect()

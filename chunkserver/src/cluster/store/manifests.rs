@@ -8,7 +8,7 @@ use common::time::ClusterTime;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::replicas::{self, ReplicaRow};
-use super::schema::{corrupt, from_sql, to_sql};
+use super::schema::{corrupt, number, to_sql};
 
 /// A chunk as the log knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,12 +43,12 @@ const COLUMNS: &str = "c.attempt, c.version, c.idx, c.length, c.digest, c.state,
 fn decode(row: &Row<'_>) -> rusqlite::Result<ChunkRow> {
     Ok(ChunkRow {
         attempt: AttemptId::from_bytes(row.get(0)?),
-        version: VersionId::new(from_sql(row.get(1)?)),
+        version: VersionId::new(number(row, 1)?),
         index: row.get(2)?,
-        length: from_sql(row.get(3)?),
+        length: number(row, 3)?,
         digest: Digest::new(row.get(4)?),
         state: Chunk::from_code(row.get(5)?).map_err(corrupt)?,
-        deadline: ClusterTime::from_millis(from_sql(row.get(6)?)),
+        deadline: ClusterTime::from_millis(number(row, 6)?),
     })
 }
 
@@ -75,7 +75,7 @@ pub fn versions_of(
         rows += 1;
         passed = Some(attempt);
         if attempts.contains(&attempt) {
-            found.insert(attempt, VersionId::new(from_sql(row.get(1)?)));
+            found.insert(attempt, VersionId::new(number(row, 1)?));
         }
     }
     if let Some(passed) = passed.filter(|_| rows >= rows_max) {

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::apply::Moment;
 use super::counters::Counter;
-use super::schema::{corrupt, from_sql, to_sql};
+use super::schema::{corrupt, flag, number, to_sql};
 
 /// A node as the log knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,7 +54,7 @@ const COLUMNS: &str = "node_id, name, control, data, zone, host, state";
 
 fn decode(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
     Ok(NodeRow {
-        node: NodeId::new(from_sql(row.get(0)?)),
+        node: NodeId::new(number(row, 0)?),
         name: row.get(1)?,
         control: row.get(2)?,
         data: row.get(3)?,
@@ -79,10 +79,10 @@ pub fn disks(connection: &Connection) -> rusqlite::Result<Vec<DiskRow>> {
         .query_map([], |row| {
             Ok(DiskRow {
                 disk: row.get(0)?,
-                node: NodeId::new(from_sql(row.get(1)?)),
+                node: NodeId::new(number(row, 1)?),
                 id: DiskId::new(row.get(2)?),
-                present: row.get(3)?,
-                replicas: from_sql(row.get(4)?),
+                present: flag(row, 3)?,
+                replicas: number(row, 4)?,
             })
         })?
         .collect()

@@ -15,7 +15,7 @@ use rusqlite::{Connection, Row, Transaction, params};
 use super::apply::Moment;
 use super::counters::{self, Counter};
 use super::manifests::{self, ChunkRow};
-use super::schema::{from_sql, to_sql};
+use super::schema::{amount, later, number, to_sql};
 use super::{nodes, replicas, versions};
 
 /// What became of chunks in one command.
@@ -37,7 +37,7 @@ pub struct Reclaimed {
 pub fn to_mark(connection: &Connection, limit: u32) -> rusqlite::Result<Vec<VersionId>> {
     connection
         .prepare_cached("SELECT version FROM versions WHERE marking = 1 ORDER BY version LIMIT ?1")?
-        .query_map([limit], |row| Ok(VersionId::new(from_sql(row.get(0)?))))?
+        .query_map([limit], |row| Ok(VersionId::new(number(row, 0)?)))?
         .collect()
 }
 
@@ -127,7 +127,7 @@ fn names_of(connection: &Connection, chunk: &ChunkRow) -> rusqlite::Result<Vec<(
             params![to_sql(chunk.version.get()), chunk.index, chunk.attempt.to_bytes()],
             |row| {
                 let state = Version::from_code(row.get(2)?).map_err(super::schema::corrupt)?;
-                Ok((VersionId::new(from_sql(row.get(0)?)), row.get(1)?, state))
+                Ok((VersionId::new(number(row, 0)?), row.get(1)?, state))
             },
         )?
         .collect()
@@ -169,7 +169,7 @@ fn mark_one(
         return Ok(0);
     };
     let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-    let deadline = ClusterTime::from_millis(at.now.as_millis().saturating_add(command.undo_window_millis));
+    let deadline = later(at.now, command.undo_window_millis);
     let finished = count < limit;
     let mut marked_to = from;
     for (index, attempt) in rows {
@@ -237,7 +237,7 @@ pub(super) fn doom(
     if counters::reclaim_stopped(transaction)?.is_some() {
         return Ok(done);
     }
-    let due = ClusterTime::from_millis(at.now.as_millis().saturating_add(command.drop_delay_millis));
+    let due = later(at.now, command.drop_delay_millis);
     for bytes in &command.attempts {
         let Ok(attempt) = AttemptId::try_from(bytes.as_ref()) else {
             continue;
@@ -254,7 +254,7 @@ pub(super) fn doom(
             set_state(transaction, attempt, next, due)?;
             order_drops(transaction, &chunk, due)?;
             Counter::Chunks.add(transaction, -1)?;
-            Counter::ChunkBytes.add(transaction, -to_sql(chunk.length))?;
+            Counter::ChunkBytes.add(transaction, -amount(chunk.length)?)?;
             done.doomed += 1;
             drop_if_bare(transaction, at, attempt, &mut done)?;
         }

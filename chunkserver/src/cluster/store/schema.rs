@@ -1,13 +1,14 @@
 //! Tables of the cluster's state machine. A change adds a version here and, once there are releases, a migration at a
 //! feature level; nothing is ever reinterpreted (P12).
 //!
-//! States are the codes of [`common::lifecycle`]; ids and times are `INTEGER` (a `u64` stored by its bits), attempts,
+//! States are the codes of [`common::lifecycle`]; ids and times are `INTEGER` (up to [`NUMBER_MAX`]), attempts,
 //! disk ids and digests are `BLOB`. Disks are numbered, so that a replica's row is small: replicas are what there is
 //! most of. Which versions hold a chunk is found without an index on every manifest row: a chunk knows the place that
 //! made it, and only rows that share it from another version are indexed by attempt.
 
-use rusqlite::types::FromSqlError;
-use rusqlite::{Connection, Transaction};
+use common::time::ClusterTime;
+use rusqlite::types::{FromSqlError, ToSql, ToSqlOutput};
+use rusqlite::{Connection, Row, Transaction};
 
 /// The version of the tables that this build writes.
 pub const VERSION: u32 = 2;
@@ -151,14 +152,53 @@ pub(super) fn unreadable(reason: String) -> rusqlite::Error {
     FromSqlError::Other(reason.into()).into()
 }
 
-/// A number as SQLite stores it: by its bits.
-pub(super) const fn to_sql(number: u64) -> i64 {
-    number.cast_signed()
+/// The largest number that the tables keep.
+pub(super) const NUMBER_MAX: u64 = i64::MAX as u64;
+
+/// A number on its way into a statement, which fails where SQLite cannot keep it as it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SqlNumber(u64);
+
+/// `number` for a statement.
+pub(super) const fn to_sql(number: u64) -> SqlNumber {
+    SqlNumber(number)
 }
 
-/// The inverse of [`to_sql`].
-pub(super) const fn from_sql(stored: i64) -> u64 {
-    stored.cast_unsigned()
+/// `number` as an amount to add or take away.
+pub(super) fn amount(number: u64) -> rusqlite::Result<i64> {
+    i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+impl ToSql for SqlNumber {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        amount(self.0).map(ToSqlOutput::from)
+    }
+}
+
+/// The number in column `at`.
+///
+/// # Errors
+/// It is none that this build writes: the state is damaged, and the member must stop (P5).
+pub(super) fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
+    let stored: i64 = row.get(at)?;
+    u64::try_from(stored).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(at, stored))
+}
+
+/// The flag in column `at`: 0 or 1.
+///
+/// # Errors
+/// As [`number`].
+pub(super) fn flag(row: &Row<'_>, at: usize) -> rusqlite::Result<bool> {
+    match row.get(at)? {
+        0_i64 => Ok(false),
+        1 => Ok(true),
+        other => Err(rusqlite::Error::IntegralValueOutOfRange(at, other)),
+    }
+}
+
+/// `millis` after `now`, and no later than the tables can say.
+pub(super) fn later(now: ClusterTime, millis: u64) -> ClusterTime {
+    ClusterTime::from_millis(now.as_millis().saturating_add(millis).min(NUMBER_MAX))
 }
 
 /// A stored value that no build of ours wrote.

@@ -13,7 +13,7 @@ use rusqlite::{Transaction, params};
 
 use super::apply::Moment;
 use super::counters::Counter;
-use super::schema::to_sql;
+use super::schema::{amount, to_sql};
 use super::uploads::UploadRow;
 use super::{manifests, nodes, uploads, versions};
 
@@ -231,7 +231,7 @@ fn insert_chunks(transaction: &Transaction<'_>, upload: UploadId, named: &[Named
         nodes::count_replicas(transaction, disk, change)?;
     }
     Counter::Chunks.add(transaction, count)?;
-    Counter::ChunkBytes.add(transaction, to_sql(bytes))?;
+    Counter::ChunkBytes.add(transaction, amount(bytes)?)?;
     Counter::SingleCopyChunks.add(transaction, single)?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::apply::Moment;
 use super::counters::Counter;
-use super::schema::{corrupt, from_sql, to_sql};
+use super::schema::{corrupt, number, to_sql};
 
 /// An upload as the log knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,11 +47,11 @@ const COLUMNS: &str = "number, upload_id, state, chunk_bytes, heard_millis";
 
 fn decode(row: &Row<'_>) -> rusqlite::Result<UploadRow> {
     Ok(UploadRow {
-        number: UploadNumber::new(from_sql(row.get(0)?)),
-        upload: UploadId::new(from_sql(row.get(1)?)),
+        number: UploadNumber::new(number(row, 0)?),
+        upload: UploadId::new(number(row, 1)?),
         state: Upload::from_code(row.get(2)?).map_err(corrupt)?,
-        chunk_bytes: from_sql(row.get(3)?),
-        heard: ClusterTime::from_millis(from_sql(row.get(4)?)),
+        chunk_bytes: number(row, 3)?,
+        heard: ClusterTime::from_millis(number(row, 4)?),
     })
 }
 
@@ -86,14 +86,13 @@ pub fn forgotten(connection: &Connection) -> rusqlite::Result<UploadId> {
 }
 
 /// When the upload with this number came to own nothing any more; `None` while it does, or if it is not known.
-pub fn ended(connection: &Connection, number: UploadNumber) -> rusqlite::Result<Option<ClusterTime>> {
-    let ended: Option<Option<i64>> = connection
-        .prepare_cached("SELECT ended_millis FROM uploads WHERE number = ?1")?
-        .query_row([to_sql(number.get())], |row| row.get(0))
-        .optional()?;
-    Ok(ended
-        .flatten()
-        .map(|millis| ClusterTime::from_millis(from_sql(millis))))
+pub fn ended(connection: &Connection, upload: UploadNumber) -> rusqlite::Result<Option<ClusterTime>> {
+    connection
+        .prepare_cached("SELECT ended_millis FROM uploads WHERE number = ?1 AND ended_millis IS NOT NULL")?
+        .query_row([to_sql(upload.get())], |row| {
+            Ok(ClusterTime::from_millis(number(row, 0)?))
+        })
+        .optional()
 }
 
 /// Open uploads not heard from since `before`, the most silent first.
@@ -135,7 +134,7 @@ pub fn abandons_unreported(connection: &Connection, limit: u32) -> rusqlite::Res
 }
 
 fn upload_id(row: &Row<'_>) -> rusqlite::Result<UploadId> {
-    Ok(UploadId::new(from_sql(row.get(0)?)))
+    Ok(UploadId::new(number(row, 0)?))
 }
 
 pub(super) fn open(

@@ -10,7 +10,7 @@ use proto::cluster_log::v1 as wire;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::counters::Counter;
-use super::schema::{corrupt, from_sql, to_sql};
+use super::schema::{corrupt, number, to_sql};
 use super::uploads;
 
 /// The longest code and message of a refusal that are kept.
@@ -53,14 +53,14 @@ const COLUMNS: &str = "version, number, state, size, digest, chunk_bytes, chunk_
 
 fn decode(row: &Row<'_>) -> rusqlite::Result<VersionRow> {
     Ok(VersionRow {
-        version: VersionId::new(from_sql(row.get(0)?)),
-        number: UploadNumber::new(from_sql(row.get(1)?)),
+        version: VersionId::new(number(row, 0)?),
+        number: UploadNumber::new(number(row, 1)?),
         state: Version::from_code(row.get(2)?).map_err(corrupt)?,
-        size: from_sql(row.get(3)?),
+        size: number(row, 3)?,
         digest: Digest::new(row.get(4)?),
-        chunk_bytes: from_sql(row.get(5)?),
+        chunk_bytes: number(row, 5)?,
         chunk_count: row.get(6)?,
-        modified: WallTime::from_millis(from_sql(row.get(7)?)),
+        modified: WallTime::from_millis(number(row, 7)?),
         refused_code: row.get(8)?,
         refused_message: row.get(9)?,
     })
@@ -94,7 +94,7 @@ pub fn undecided(connection: &Connection, after: VersionId, limit: u32) -> rusql
 pub fn outcomes_unreported(connection: &Connection, limit: u32) -> rusqlite::Result<Vec<VersionId>> {
     connection
         .prepare_cached("SELECT version FROM outcomes_unreported ORDER BY version LIMIT ?1")?
-        .query_map([limit], |row| Ok(VersionId::new(from_sql(row.get(0)?))))?
+        .query_map([limit], |row| Ok(VersionId::new(number(row, 0)?)))?
         .collect()
 }
 

@@ -79,6 +79,22 @@ async fn a_lost_answer_is_never_a_refusal() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_of_which_nothing_can_be_said_keeps_no_other_back() {
+    let member = Member::start().await;
+    member.names.puzzle(1, true);
+    let mut puzzling = member.store(1, &content(10)).await;
+    let wait = puzzling.wait_millis;
+    puzzling.wait_millis = 0;
+    assert!(matches!(member.seal(puzzling.clone()).await, Outcome::Pending(_)));
+    let other = member.store(2, &content(10)).await;
+    assert!(matches!(member.seal(other).await, Outcome::Published(_)));
+    // Nothing was concluded from that: it is published once the names layer can tell.
+    member.names.puzzle(1, false);
+    puzzling.wait_millis = wait;
+    assert!(matches!(member.seal(puzzling).await, Outcome::Published(_)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_refused_is_reclaimed() {
     let member = Member::start().await;
     let request = member.store(2, &content(CHUNK + 1)).await;

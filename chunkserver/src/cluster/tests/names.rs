@@ -30,6 +30,8 @@ pub(super) struct Said {
 struct State {
     said: Said,
     refuse: BTreeSet<u64>,
+    /// Of these nothing can be said.
+    puzzling: BTreeSet<u64>,
     releases: Vec<wire::Release>,
     aborted: BTreeSet<u64>,
     /// Publications are decided but the answer gets lost, so many times.
@@ -69,6 +71,15 @@ impl Names {
 
     pub(super) fn refuse(&self, upload: u64) {
         self.state.lock().refuse.insert(upload);
+    }
+
+    pub(super) fn puzzle(&self, upload: u64, puzzling: bool) {
+        let state = &mut self.state.lock().puzzling;
+        if puzzling {
+            state.insert(upload);
+        } else {
+            state.remove(&upload);
+        }
     }
 
     pub(super) fn abort(&self, upload: u64) {
@@ -159,6 +170,15 @@ impl Registry for Names {
         let mut outcomes = Vec::new();
         for item in &request.items {
             *state.said.published.entry(item.upload_id).or_default() += 1;
+            if state.puzzling.contains(&item.upload_id) {
+                outcomes.push(wire::PublishOutcome {
+                    upload_id: item.upload_id,
+                    refused_code: "E_STATE_LOST".to_owned(),
+                    undecided: true,
+                    ..wire::PublishOutcome::default()
+                });
+                continue;
+            }
             let refused = state.refuse.contains(&item.upload_id);
             outcomes.push(wire::PublishOutcome {
                 upload_id: item.upload_id,
@@ -173,6 +193,7 @@ impl Registry for Names {
                 } else {
                     String::new()
                 },
+                undecided: false,
             });
         }
         if state.lost_answers > 0 && !request.items.is_empty() {

@@ -360,6 +360,14 @@ impl Names for Supernode {
         self.leader("delete", request, delete).await
     }
 
+    async fn retire_cluster(
+        &self,
+        request: Request<proto::names::v1::RetireClusterRequest>,
+    ) -> Answer<proto::names::v1::RetireClusterReply> {
+        let retire = |_: &mut State, _| Ok(proto::names::v1::RetireClusterReply {});
+        self.leader("retire cluster", request, retire).await
+    }
+
     async fn status(&self, request: Request<StatusRequest>) -> Answer<StatusReply> {
         let status = |state: &mut State, _| {
             Ok(StatusReply {

@@ -7,12 +7,13 @@ use proto::names_log::v1 as log;
 use super::{At, Stop, cluster_id};
 use crate::core::refusal::Refusal;
 use crate::store::cluster;
+use crate::store::number::NUMBER_MAX;
 use crate::store::session::{self, End};
 
 pub(super) fn apply(at: At<'_>, command: log::AbandonedUploads) -> Result<log::Recorded, Stop> {
     let cluster =
         cluster::by_id(at.tables, cluster_id(&command.cluster_id)?)?.ok_or_else(Refusal::unknown_cluster)?;
-    for id in &command.upload_ids {
+    for id in command.upload_ids.iter().filter(|id| **id <= NUMBER_MAX) {
         let Some(session) = session::by_id(at.tables, UploadId::new(*id))? else {
             continue;
         };

@@ -1,4 +1,5 @@
-//! Commits that an open upload will never be published (P4: only after this may a client report failure).
+//! Commits that an open upload will never be published (P4: only after this may a client report failure). So a token that
+//! is no longer good still ends its own user's uploads: otherwise a user who is disabled could not learn that they failed.
 
 use common::ids::UploadId;
 use common::lifecycle::Session as State;
@@ -12,7 +13,7 @@ use crate::store::session::{self, End};
 use crate::store::user;
 
 pub(super) fn apply(at: At<'_>, command: &log::AbortUpload) -> Result<log::UploadState, Stop> {
-    let caller = user::caller(at.tables, command.caller)?.caller();
+    let caller = user::holder(at.tables, command.caller.unwrap_or_default())?;
     let id = UploadId::new(command.upload_id);
     let (found, has_row) = match opening::find(at, id, command.opening.as_ref())? {
         Found::Recorded(session) => (Some(session), true),

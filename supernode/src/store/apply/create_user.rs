@@ -9,6 +9,7 @@ use super::{At, Stop};
 use crate::core::permission::{Ask, check};
 use crate::core::refusal::Refusal;
 use crate::core::user_name::check_name;
+use crate::store::below::Below;
 use crate::store::bucket::{self, Bucket};
 use crate::store::counter::Counter;
 use crate::store::number::sql;
@@ -38,7 +39,8 @@ pub(super) fn apply(at: At<'_>, command: &log::CreateUser) -> Result<log::UserMa
     at.tables
         .prepare_cached(
             "INSERT INTO users (user_id, name, password_hash, admin, enabled, token_generation, quota_bytes, used_bytes,
-             reserved_bytes, files, uploads_open, created_wall_millis) VALUES (?1, ?2, ?3, ?4, 1, 1, ?5, 0, 0, 0, 0, ?6)",
+             reserved_bytes, uploads_open, uploads_failed, created_wall_millis)
+             VALUES (?1, ?2, ?3, ?4, 1, 1, ?5, 0, 0, 0, 0, ?6)",
         )?
         .execute(params![
             sql(id.get()),
@@ -57,11 +59,10 @@ pub(super) fn apply(at: At<'_>, command: &log::CreateUser) -> Result<log::UserMa
     bucket::insert(at.tables, &bucket)?;
     tree::insert(
         at.tables,
-        bucket.directory,
-        bucket.id,
-        DirectoryId::new(ROOT),
+        (bucket.directory, bucket.id, DirectoryId::new(ROOT)),
         name,
         command.wall_millis,
+        Below::NOTHING,
     )?;
     Ok(log::UserMade {
         user_id: Some(id.get()),

@@ -3,6 +3,7 @@
 use proto::names_log::v1 as log;
 
 use super::{At, Stop, path};
+use crate::core::refusal::Refusal;
 use crate::store::{bucket, trash, user};
 
 /// The most items of one command.
@@ -18,7 +19,7 @@ pub(super) fn apply(at: At<'_>, command: &log::EmptyTrash) -> Result<log::Worked
         let Some(item) = trash::item(at.tables, *id, at.now)? else {
             continue;
         };
-        if item.bucket == bucket.id && item.was_within(&path) {
+        if item.bucket == bucket.id && item.was_within(&path)? {
             trash::hasten(at.tables, item.id, at.now)?;
             count += 1;
         }

@@ -14,7 +14,7 @@ use super::{At, Stop};
 use crate::store::number::{number, sql};
 use crate::store::schema::unreadable;
 use crate::store::trash::{self, Kept, Origin, Row, Stay};
-use crate::store::{bucket, tree, user, version};
+use crate::store::{tree, version};
 
 /// The most rows that one command touches.
 pub(crate) const ROWS_PER_COMMAND_MAX: u32 = 1000;
@@ -77,11 +77,6 @@ impl Work {
             .next(VersionEvent::Trash)
             .map_err(|error| Stop::Sql(unreadable(error.to_string())))?;
         version::set_state(at.tables, id, trashed, 0)?;
-        let change = user::Change {
-            files: -1,
-            ..user::Change::default()
-        };
-        user::charge(at.tables, bucket::owner(at.tables, row.bucket)?, change)?;
         self.release(at, id)
     }
 

@@ -1,5 +1,7 @@
 //! A names group of one, without a log: commands are applied to tables in memory, one after the other.
 
+use std::collections::BTreeMap;
+
 use common::ids::{UploadId, UserId, VersionId};
 use common::lifecycle::Session;
 use common::time::ClusterTime;
@@ -123,6 +125,7 @@ impl Bench {
             cluster_id: ALPHA.to_vec().into(),
             open_per_user_max: 100,
             command_digest: path.as_bytes().to_vec().into(),
+            failed_per_user_max: Some(10_000),
         }
     }
 
@@ -273,19 +276,98 @@ impl Bench {
         let wrong: i64 = self
             .tables
             .query_row(
-                "SELECT count(*) FROM users u WHERE
+                "SELECT (SELECT count(*) FROM users u WHERE
                    used_bytes != (SELECT coalesce(sum(size_bytes), 0) FROM versions v JOIN buckets b USING (bucket_id)
                                   WHERE b.owner = u.user_id)
                 OR reserved_bytes != (SELECT coalesce(sum(reserved_bytes), 0) FROM uploads
                                       WHERE state = 1 AND charged_to = u.user_id)
                 OR uploads_open != (SELECT count(*) FROM uploads p WHERE state = 1 AND p.user_id = u.user_id)
-                OR files != (SELECT count(*) FROM versions v JOIN buckets b USING (bucket_id)
-                             WHERE b.owner = u.user_id AND trash_id = 0)",
+                OR uploads_failed != (SELECT count(*) FROM uploads p WHERE state IN (3, 4) AND p.user_id = u.user_id))
+                + (SELECT count(*) FROM clusters c WHERE releases_made - releases_recorded
+                   != (SELECT count(*) FROM outbox o WHERE o.cluster = c.cluster))",
                 [],
                 |row| row.get(0),
             )
             .unwrap();
         assert_eq!(wrong, 0, "the accounts are off");
+        self.check_directories();
+        let named: i64 = self
+            .tables
+            .query_row("SELECT count(*) FROM versions WHERE trash_id = 0", [], |row| {
+                row.get(0)
+            })
+            .unwrap();
+        let below: i64 = self
+            .tables
+            .query_row(
+                "SELECT sum(files_below) FROM directories WHERE parent_id IN (0, 1)",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(
+            below, named,
+            "files below buckets and below directories in the trash"
+        );
+        self.check_rows();
+    }
+
+    /// What every directory says that it has below it is there, counted one by one.
+    fn check_directories(&self) {
+        let rows = |statement: &str| -> Vec<(u64, u64, String, [u64; 4])> {
+            let mut statement = self.tables.prepare(statement).unwrap();
+            let rows = statement.query_map([], |row| {
+                let figures = [3, 4, 5, 6].map(|at| row.get::<_, i64>(at).unwrap() as u64);
+                Ok((
+                    row.get::<_, i64>(0)? as u64,
+                    row.get::<_, i64>(1)? as u64,
+                    row.get(2)?,
+                    figures,
+                ))
+            });
+            rows.unwrap().collect::<rusqlite::Result<_>>().unwrap()
+        };
+        let directories = rows(
+            "SELECT directory_id, parent_id, name, files_below, bytes_below, longest_below, deepest_below
+             FROM directories",
+        );
+        let files = rows(
+            "SELECT 0, f.directory_id, f.name, v.size_bytes, 0, 0, 0 FROM files f JOIN versions v USING (version_id)",
+        );
+        let mut counted: BTreeMap<u64, [u64; 4]> = BTreeMap::new();
+        let above: BTreeMap<u64, (u64, usize)> = directories
+            .iter()
+            .map(|(id, parent, name, _)| (*id, (*parent, name.len())))
+            .collect();
+        let mut climb = |parent: u64, name: &str, file: Option<u64>| {
+            let (mut at, mut bytes, mut depth) = (parent, 1 + name.len() as u64, 1);
+            while let Some((up, length)) = above.get(&at) {
+                let found = counted.entry(at).or_default();
+                found[0] += u64::from(file.is_some());
+                found[1] += file.unwrap_or(0);
+                found[2] = found[2].max(bytes);
+                found[3] = found[3].max(depth);
+                (at, bytes, depth) = (*up, bytes + 1 + *length as u64, depth + 1);
+            }
+        };
+        for (_, directory, name, [size, ..]) in &files {
+            climb(*directory, name, Some(*size));
+        }
+        for (_, parent, name, _) in &directories {
+            climb(*parent, name, None);
+        }
+        for (id, _, name, said) in &directories {
+            let found = counted.get(id).copied().unwrap_or_default();
+            assert_eq!(said[..2], found[..2], "files and bytes below {name}");
+            assert!(
+                said[2] >= found[2] && said[3] >= found[3],
+                "bounds below {name}: {said:?}, {found:?}"
+            );
+        }
+    }
+
+    /// Rows that name each other exist.
+    fn check_rows(&self) {
         let dangling: i64 = self
             .tables
             .query_row(

@@ -28,8 +28,8 @@ pub(super) fn apply(at: At<'_>, command: &log::Forget) -> Result<log::Worked, St
     for id in command.upload_ids.iter().take(ROWS_PER_COMMAND_MAX as usize) {
         let found = session::by_id(at.tables, UploadId::new(*id))?;
         // What is not closed would be taken for lost.
-        if *id <= closed && found.is_some_and(|session| may_go(&session, refused_before)) {
-            session::remove(at.tables, UploadId::new(*id))?;
+        if let Some(session) = found.filter(|session| *id <= closed && may_go(session, refused_before)) {
+            session::remove(at.tables, &session)?;
             count += 1;
         }
     }

@@ -15,6 +15,7 @@
 //! | ExpireTrash | `expire_trash` | version.released |
 //! | RestoreTrash, EmptyTrash | `restore_trash` `empty_trash` | version.restored |
 //! | ReleasesRecorded, RegisterCluster, RotateSigningKey | the same | |
+//! | RetireCluster, SettleRetired | `retire_cluster` | |
 
 use common::ids::{ClusterId, IdempotencyKey, UserId};
 use common::path::RemotePath;
@@ -25,6 +26,7 @@ use proto::names_log::v1::reply::Body as Reply;
 use rusqlite::Connection;
 use std::time::Duration;
 
+use super::below::PATH_DEPTH_MAX;
 use super::schema::unreadable;
 use crate::core::refusal::Refusal;
 
@@ -37,6 +39,7 @@ mod expire_sessions;
 mod expire_trash;
 mod forget;
 mod make_directory;
+mod numbers;
 mod open_upload;
 mod opening;
 mod publish;
@@ -45,6 +48,7 @@ mod releases_recorded;
 mod rename;
 mod requests;
 mod restore_trash;
+mod retire_cluster;
 mod rotate_signing_key;
 mod set_password;
 mod set_user_enabled;
@@ -93,6 +97,9 @@ pub(crate) struct At<'a> {
 /// # Errors
 /// SQLite failed, or the command is of a newer build: the member must stop.
 pub(crate) fn apply(at: At<'_>, command: log::Command) -> rusqlite::Result<log::Reply> {
+    if let Err(refusal) = numbers::check(&command) {
+        return reply(Err(refusal.into()));
+    }
     let Some(body) = command.body else {
         return Err(unreadable(
             "a command of a newer build is in the names log: upgrade this member".to_owned(),
@@ -141,6 +148,8 @@ fn dispatch(at: At<'_>, body: Command) -> Result<Reply, Stop> {
         Command::EmptyTrash(command) => Reply::Worked(empty_trash::apply(at, &command)?),
         Command::ReleasesRecorded(command) => Reply::Done(releases_recorded::apply(at, &command)?),
         Command::RegisterCluster(command) => Reply::Done(register_cluster::apply(at, command)?),
+        Command::RetireCluster(command) => Reply::Done(retire_cluster::apply(at, &command)?),
+        Command::SettleRetired(command) => Reply::Worked(retire_cluster::settle(at, &command)?),
         Command::RotateSigningKey(command) => Reply::KeyMade(rotate_signing_key::apply(at, command)?),
     })
 }
@@ -160,9 +169,6 @@ pub(crate) fn decode_refusal(refusal: log::Refusal) -> Refusal {
     let kind = common::error::Kind::from_code(refusal.kind);
     Refusal::new(kind, &refusal.code, refusal.message).hint(refusal.hint)
 }
-
-/// The most components of a path that a command may make directories for: each is a row to write.
-const PATH_DEPTH_MAX: usize = 255;
 
 fn path(text: &str) -> Result<RemotePath, Refusal> {
     let path: RemotePath = text

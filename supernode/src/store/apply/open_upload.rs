@@ -8,7 +8,6 @@ use common::error::Kind;
 use common::ids::{ClusterId, Generation, IdempotencyKey, UploadId, UserId, VersionId};
 use common::lifecycle::Session as State;
 use common::time::ClusterTime;
-use prost::Message;
 use proto::names_log::v1 as log;
 
 use super::{At, Stop, cluster_id, key, path, requests};
@@ -77,8 +76,7 @@ pub(super) fn new_session(
         condition: condition(upload.condition.unwrap_or_default()),
         metadata: log::MetadataList {
             entries: upload.metadata.clone(),
-        }
-        .encode_to_vec(),
+        },
         opened: at.now,
         touched: at.now,
         ended: ClusterTime::default(),
@@ -128,6 +126,18 @@ fn judge_opening(at: At<'_>, caller: &User, command: &log::OpenUpload) -> Result
         .hint("finish or abort some of them")
         .into());
     }
+    if caller.uploads_failed >= command.failed_per_user_max.unwrap_or(u64::MAX) {
+        return Err(Refusal::new(
+            Kind::Busy,
+            "E_TOO_MANY_UPLOADS",
+            format!(
+                "{} uploads that ended without a file are remembered already",
+                caller.uploads_failed
+            ),
+        )
+        .hint("wait: each is forgotten when its key cannot be used any more")
+        .into());
+    }
     let size_bytes = reservation(command);
     if size_bytes > VERSION_BYTES_MAX {
         return Err(Refusal::too_large(size_bytes).into());
@@ -165,7 +175,7 @@ fn chosen(at: At<'_>, command: &log::OpenUpload) -> Result<Cluster, Stop> {
         true => None,
         false => cluster::by_id(at.tables, cluster_id(&command.cluster_id)?)?,
     };
-    found.ok_or_else(|| {
+    found.filter(|cluster| !cluster.retired).ok_or_else(|| {
         Stop::Refused(Refusal::new(
             Kind::Retry,
             "E_NO_CLUSTER",

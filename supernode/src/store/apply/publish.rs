@@ -1,7 +1,8 @@
 //! Makes paths point at sealed versions: the only moment of visibility (P2).
 //!
 //! Invariant: an upload has one outcome. It is decided here, once, from what holds at this position of the log, and
-//! whoever asks again gets the same answer. Refusing one upload says nothing about the others of the batch.
+//! whoever asks again gets the same answer. Each upload of a batch is judged by itself: one that is refused, or of which
+//! nothing can be said, keeps none of the others back.
 
 use common::error::Kind;
 use common::ids::{Digest, UploadId, VersionId};
@@ -18,7 +19,7 @@ use crate::store::bucket::{self, Bucket};
 use crate::store::cluster::{self, Cluster};
 use crate::store::counter::Counter;
 use crate::store::lost;
-use crate::store::number::sql;
+use crate::store::number::{NUMBER_MAX, amount};
 use crate::store::session::{self, End, Session};
 use crate::store::trash::{self, Origin, Stay};
 use crate::store::tree::{self, Spot};
@@ -28,25 +29,14 @@ use crate::store::version::{self, Version};
 pub(super) fn apply(at: At<'_>, command: &log::Publish) -> Result<log::PublishOutcomes, Stop> {
     let cluster =
         cluster::by_id(at.tables, cluster_id(&command.cluster_id)?)?.ok_or_else(Refusal::unknown_cluster)?;
+    if cluster.retired {
+        return Err(Refusal::retired(&cluster.name).into());
+    }
     if cluster.generation.get() != command.generation {
         return Err(Refusal::stale_generation(&cluster.name, cluster.generation, command.generation).into());
     }
     let last = Counter::Upload.last(at.tables)?;
-    if let Some(item) = command.items.iter().find(|item| item.upload_id > last) {
-        return Err(state_lost(item.upload_id, last).into());
-    }
-    // Of what comes with its opening something is known.
-    for item in command.items.iter().filter(|item| item.opening.is_none()) {
-        let id = UploadId::new(item.upload_id);
-        let known = match opening::find(at, id, None)? {
-            Found::Nothing => version::by_id(at.tables, id.version())?.is_some(),
-            Found::Recorded(_) | Found::Unrecorded(_) | Found::KeyTaken | Found::Lost => true,
-        };
-        if !known {
-            return Err(forgotten(id).into());
-        }
-    }
-    for id in &command.outcomes_recorded {
+    for id in command.outcomes_recorded.iter().filter(|id| **id <= NUMBER_MAX) {
         let known = session::by_id(at.tables, UploadId::new(*id))?;
         if known.is_some_and(|session| session.cluster == cluster.number) {
             session::set_recorded(at.tables, UploadId::new(*id))?;
@@ -59,7 +49,7 @@ pub(super) fn apply(at: At<'_>, command: &log::Publish) -> Result<log::PublishOu
     let outcomes: Result<Vec<_>, Stop> = command
         .items
         .iter()
-        .map(|item| one(at, &cluster, item, stay))
+        .map(|item| one(at, &cluster, item, last, stay))
         .collect();
     Ok(log::PublishOutcomes { outcomes: outcomes? })
 }
@@ -90,10 +80,20 @@ fn one(
     at: At<'_>,
     cluster: &Cluster,
     item: &log::PublishItem,
+    last: u64,
     stay: Stay,
 ) -> Result<log::PublishOutcome, Stop> {
     let id = UploadId::new(item.upload_id);
-    let (session, has_row) = match opening::find(at, id, item.opening.as_ref())? {
+    if item.upload_id > last {
+        return Ok(undecided(id, &state_lost(item.upload_id, last)));
+    }
+    let found = match opening::find(at, id, item.opening.as_ref()) {
+        Ok(found) => found,
+        // What came along is not understood; of the upload that says nothing.
+        Err(Stop::Refused(refusal)) => return Ok(undecided(id, &refusal)),
+        Err(stop) => return Err(stop),
+    };
+    let (session, has_row) = match found {
         Found::Recorded(session) => (session, true),
         Found::Unrecorded(session) => (session, false),
         Found::KeyTaken => {
@@ -104,6 +104,8 @@ fn one(
         Found::Nothing if version::by_id(at.tables, id.version())?.is_some() => {
             return Ok(published(item.upload_id));
         }
+        // Of what comes with its opening something would be known.
+        Found::Nothing if item.opening.is_none() => return Ok(undecided(id, &forgotten(id))),
         Found::Nothing => {
             return Ok(refused(
                 item.upload_id,
@@ -177,6 +179,9 @@ fn judge_publication(
     if session.generation != cluster.generation {
         let (known, now) = (session.generation.get(), cluster.generation);
         return Err(Refusal::stale_generation(&cluster.name, now, known).into());
+    }
+    if item.modified_wall_millis > NUMBER_MAX {
+        return Err(Refusal::number(item.modified_wall_millis).into());
     }
     if item.size > VERSION_BYTES_MAX {
         return Err(Refusal::too_large(item.size).into());
@@ -257,12 +262,12 @@ fn carry_out(
         size_bytes: item.size,
         digest: plan.digest,
         modified_wall_millis: item.modified_wall_millis,
-        metadata: session.metadata_list(),
+        metadata: session.metadata.clone(),
         trash_id: 0,
     };
     version::insert(at.tables, &row)?;
-    tree::point(at.tables, directory, name, row.id)?;
     if let Some(replaced) = plan.replaced {
+        tree::unpoint(at.tables, directory, name)?;
         let origin = Origin {
             bucket: plan.bucket.id,
             directory,
@@ -271,9 +276,9 @@ fn carry_out(
         };
         trash::put_version(at.tables, replaced, &origin, stay)?;
     }
+    tree::point(at.tables, directory, name, row.id)?;
     let change = user::Change {
-        used: sql(item.size),
-        files: 1,
+        used: amount(item.size)?,
         ..user::Change::default()
     };
     user::charge(at.tables, plan.bucket.owner, change)?;
@@ -291,8 +296,15 @@ fn published(upload_id: u64) -> log::PublishOutcome {
     log::PublishOutcome {
         upload_id,
         published: true,
-        refused_code: String::new(),
-        refused_message: String::new(),
+        ..log::PublishOutcome::default()
+    }
+}
+
+/// Nothing is decided, and nothing may be concluded.
+fn undecided(id: UploadId, why: &Refusal) -> log::PublishOutcome {
+    log::PublishOutcome {
+        undecided: true,
+        ..refused(id.get(), why.code(), why.message())
     }
 }
 
@@ -302,5 +314,6 @@ fn refused(upload_id: u64, code: &str, message: &str) -> log::PublishOutcome {
         published: false,
         refused_code: code.to_owned(),
         refused_message: message.to_owned(),
+        undecided: false,
     }
 }

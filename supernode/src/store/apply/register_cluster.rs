@@ -37,12 +37,16 @@ pub(super) fn apply(at: At<'_>, command: log::RegisterCluster) -> Result<log::Do
         members,
         releases_made: 0,
         releases_recorded: 0,
+        retired: false,
     };
     cluster::put(at.tables, &row)?;
     Ok(log::Done {})
 }
 
 fn judge_known(known: &Cluster, name: &str, generation: u64) -> Result<(), Refusal> {
+    if known.retired {
+        return Err(Refusal::retired(&known.name));
+    }
     if known.name != name {
         return Err(Refusal::new(
             Kind::Conflict,

@@ -7,6 +7,7 @@ use proto::names_log::v1 as log;
 
 use super::{At, Stop, millis, path};
 use crate::core::refusal::Refusal;
+use crate::store::below;
 use crate::store::bucket::{self, Bucket};
 use crate::store::trash::{self, Origin, Stay};
 use crate::store::tree::{self, Spot};
@@ -35,6 +36,9 @@ pub(super) fn apply(at: At<'_>, command: &log::Rename) -> Result<log::Done, Stop
     }
     let moved = judge(&bucket, &from, &to, &source)?;
     let landing = judge_landing(at, &bucket, &to, moved, command.replace)?;
+    if let Moved::Directory(id) = moved {
+        below::of(at.tables, id)?.fits_at(&to)?;
+    }
     carry_out(at, command, &bucket, (&from, &to), moved, landing)?;
     Ok(log::Done {})
 }
@@ -129,6 +133,7 @@ fn carry_out(
             now: at.now,
             keep: millis(command.trash_keep_millis),
         };
+        tree::unpoint(at.tables, parent, name)?;
         trash::put_version(at.tables, replaced, &origin, stay)?;
     }
     match moved {

@@ -9,7 +9,7 @@ use super::{At, Reply, Stop, key, reply};
 use crate::core::dedupe;
 use crate::core::refusal::Refusal;
 use crate::store::counter::Counter;
-use crate::store::number::sql;
+use crate::store::number::{decode, sql};
 use crate::store::schema::unreadable;
 
 /// Runs `work` unless it ran before under the same key. A key that no longer counts is refused, never applied.
@@ -26,7 +26,7 @@ pub(super) fn apply_once(
         if kept.command_digest != asked.command_digest.as_ref() {
             return reply(Err(Refusal::key_reused().into()));
         }
-        return log::Reply::decode(kept.reply.as_slice()).map_err(|error| unreadable(error.to_string()));
+        return Ok(kept.reply);
     }
     let born = ClusterTime::from_millis(asked.key_born_millis);
     if let Err(refusal) = dedupe::admit(born, at.now, keys_refused_before(at.tables)?) {
@@ -55,20 +55,24 @@ pub(crate) fn keys_refused_before(tables: &Connection) -> rusqlite::Result<Clust
         .map(ClusterTime::from_millis)
 }
 
-struct Kept {
+pub(super) struct Kept {
     command_digest: Vec<u8>,
-    reply: Vec<u8>,
+    reply: log::Reply,
 }
 
-fn find(tables: &Connection, user: u64, key: &[u8]) -> rusqlite::Result<Option<Kept>> {
+pub(super) fn find(tables: &Connection, user: u64, key: &[u8]) -> rusqlite::Result<Option<Kept>> {
     tables
         .prepare_cached(
             "SELECT command_digest, reply FROM requests WHERE user_id = ?1 AND idempotency_key = ?2",
         )?
         .query_row(params![sql(user), key], |row| {
+            let reply: log::Reply = decode(row, 1)?;
+            if reply.body.is_none() && reply.refusal.is_none() {
+                return Err(unreadable("a kept reply says nothing".to_owned()));
+            }
             Ok(Kept {
                 command_digest: row.get(0)?,
-                reply: row.get(1)?,
+                reply,
             })
         })
         .optional()

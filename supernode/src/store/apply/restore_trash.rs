@@ -9,7 +9,7 @@ use crate::core::permission::{Ask, check};
 use crate::core::refusal::Refusal;
 use crate::store::trash::{self, Item, Kept};
 use crate::store::tree::{self, Spot};
-use crate::store::{bucket, user};
+use crate::store::{below, bucket, user};
 
 pub(super) fn apply(at: At<'_>, command: &log::RestoreTrash) -> Result<log::Restored, Stop> {
     let caller = user::caller(at.tables, command.caller)?.caller();
@@ -36,6 +36,9 @@ pub(super) fn apply(at: At<'_>, command: &log::RestoreTrash) -> Result<log::Rest
             format!("{} was in another bucket than {to}", item.path),
         )
         .into());
+    }
+    if let Kept::Directory(id) = item.kept {
+        below::of(at.tables, id)?.fits_at(&to)?;
     }
     match tree::look(at.tables, &bucket, &to)? {
         Spot::Nothing { above, mut missing } => {

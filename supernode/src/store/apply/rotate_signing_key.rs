@@ -7,9 +7,7 @@ use zeroize::Zeroizing;
 use super::{At, Stop};
 use crate::core::refusal::Refusal;
 use crate::store::counter::Counter;
-use crate::store::key::{self, Seed};
-
-const SEED_BYTES: usize = 32;
+use crate::store::key::{self, SEED_BYTES, Seed};
 
 pub(super) fn apply(at: At<'_>, command: log::RotateSigningKey) -> Result<log::KeyMade, Stop> {
     if command.seed.len() != SEED_BYTES {

@@ -1,7 +1,9 @@
 //! Every command, applied to tables in memory.
 
 mod accounts;
+mod census;
 mod clusters;
+mod damage;
 mod directories;
 mod model;
 mod openings;

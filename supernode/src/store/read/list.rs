@@ -89,6 +89,7 @@ pub(crate) fn recursive(connection: &Connection, caller: Caller, asked: &Listing
                 let entry = entry::directory(connection, join(asked.path, &below), id)?;
                 entry.into_iter().for_each(|entry| page.push(entry));
             }
+            Step::Unnameable(below) => return Err(Refusal::unnameable(&join(asked.path, &below)).into()),
             Step::Paused => break,
             Step::End => return Ok(page),
         }

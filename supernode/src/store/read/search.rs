@@ -10,6 +10,7 @@ use super::list::{Page, join, start};
 use super::walk::{Step, Walk};
 use crate::core::page;
 use crate::core::permission::Caller;
+use crate::core::refusal::Refusal;
 use crate::store::apply::Stop;
 
 /// What is asked for.
@@ -55,6 +56,7 @@ pub(crate) fn search(connection: &Connection, caller: Caller, query: &Query<'_>)
                 page.push(Entry::of_file(join(query.path, &below), *file));
             }
             Step::File(..) | Step::Directory(..) => {}
+            Step::Unnameable(below) => return Err(Refusal::unnameable(&join(query.path, &below)).into()),
             Step::Paused => break,
             Step::End => return Ok(page),
         }

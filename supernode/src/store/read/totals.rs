@@ -3,12 +3,12 @@
 use common::path::RemotePath;
 use rusqlite::Connection;
 
-use super::list::start;
-use super::walk::{Step, Walk};
 use crate::core::permission::Caller;
+use crate::core::refusal::Refusal;
 use crate::store::apply::Stop;
 use crate::store::number::number;
-use crate::store::read::entry::stat;
+use crate::store::tree::{self, Spot};
+use crate::store::{below, bucket, version};
 
 /// Files and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,37 +19,37 @@ pub(crate) struct Total {
     pub(crate) bytes: u64,
 }
 
-/// What all users keep; the bytes include the trash.
+/// What all users keep: files that paths name; bytes with those of the trash.
 pub(crate) fn installation(connection: &Connection) -> rusqlite::Result<Total> {
-    connection
-        .prepare_cached("SELECT coalesce(sum(files), 0), coalesce(sum(used_bytes), 0) FROM users")?
-        .query_row([], |row| {
-            Ok(Total {
-                files: number(row, 0)?,
-                bytes: number(row, 1)?,
-            })
-        })
+    let bytes = connection
+        .prepare_cached("SELECT coalesce(sum(used_bytes), 0) FROM users")?
+        .query_row([], |row| number(row, 0))?;
+    let files = connection
+        .prepare_cached(
+            "SELECT coalesce(sum(d.files_below), 0) FROM buckets b CROSS JOIN directories d ON d.directory_id = b.directory_id",
+        )?
+        .query_row([], |row| number(row, 0))?;
+    Ok(Total { files, bytes })
 }
 
-/// What is at or below `path`, counted up to `rows_max` rows: beyond that the figures are lower bounds.
-pub(crate) fn below(
-    connection: &Connection,
-    caller: Caller,
-    path: &RemotePath,
-    rows_max: u32,
-) -> Result<Total, Stop> {
-    let entry = stat(connection, caller, path)?;
-    if let Some(file) = entry.file {
-        return Ok(Total {
-            files: 1,
-            bytes: file.size_bytes,
-        });
+/// What is at or below `path`.
+pub(crate) fn below(connection: &Connection, caller: Caller, path: &RemotePath) -> Result<Total, Stop> {
+    let bucket = bucket::of_path(connection, caller, path)?;
+    match tree::look(connection, &bucket, path)? {
+        Spot::File { version, .. } => {
+            let row = version::by_id(connection, version)?.ok_or_else(|| Refusal::no_path(path))?;
+            Ok(Total {
+                files: 1,
+                bytes: row.size_bytes,
+            })
+        }
+        Spot::Directory(id) => {
+            let found = below::of(connection, id)?;
+            Ok(Total {
+                files: found.files,
+                bytes: found.bytes,
+            })
+        }
+        Spot::Nothing { .. } | Spot::BelowFile(_) => Err(Refusal::no_path(path).into()),
     }
-    let mut walk = Walk::new(connection, start(connection, caller, path)?, "", None, rows_max)?;
-    let mut total = Total::default();
-    while let Step::File(_, file) = walk.step()? {
-        total.files += 1;
-        total.bytes = total.bytes.saturating_add(file.size_bytes);
-    }
-    Ok(total)
 }

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use crate::core::permission::Caller;
 use crate::store::apply::Stop;
 use crate::store::bucket;
+use crate::store::schema::unreadable;
 use crate::store::trash::{Item, Kept, items, items_of_all};
 use crate::store::version;
 
@@ -61,7 +62,7 @@ pub(crate) fn list(
             return Ok(page);
         }
         page.next = Some(item.id);
-        if item.was_within(asked.path) && item.due > now {
+        if item.was_within(asked.path)? && item.due > now {
             page.items.push(show(connection, item)?);
         }
     }

@@ -3,12 +3,12 @@
 use common::ids::UploadId;
 use common::lifecycle::Session as State;
 use common::time::ClusterTime;
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::entry::{Entry, file_of_version};
 use crate::core::permission::{Ask, Caller, check};
 use crate::core::refusal::Refusal;
-use crate::store::apply::Stop;
+use crate::store::apply::{Stop, may_be_forgotten};
 use crate::store::number::{number, sql};
 use crate::store::session::{self, Session};
 
@@ -42,33 +42,21 @@ pub(crate) fn get(connection: &Connection, caller: Caller, id: UploadId) -> Resu
     Ok(Upload { session, entry })
 }
 
-/// Sessions that nobody could need if keys born before `refused_before` were refused, oldest first: at most `limit` out
-/// of the first `rows_max`.
+/// Sessions that nobody could need if keys born before `refused_before` were refused, those that ended first, at most
+/// `limit`; whatever else is kept.
 pub(crate) fn forgettable(
     connection: &Connection,
     refused_before: ClusterTime,
-    limit: usize,
-    rows_max: u32,
+    limit: u32,
 ) -> rusqlite::Result<Vec<UploadId>> {
-    let mut statement =
-        connection.prepare_cached("SELECT upload_id FROM uploads ORDER BY upload_id LIMIT ?1")?;
-    let ids: Vec<u64> = statement
-        .query_map(params![rows_max], |row| number(row, 0))?
-        .collect::<rusqlite::Result<_>>()?;
-    let mut found = Vec::new();
-    for id in ids {
-        let Some(session) = session::by_id(connection, UploadId::new(id))? else {
-            continue;
-        };
-        if session.opened >= refused_before || found.len() >= limit {
-            // Numbers grow with time: what follows was opened later still.
-            break;
-        }
-        if crate::store::apply::may_be_forgotten(&session, refused_before) {
-            found.push(session.id);
+    let mut kept = Vec::new();
+    for id in session::settled_before(connection, refused_before, limit)? {
+        let session = session::by_id(connection, id)?;
+        if session.is_some_and(|session| may_be_forgotten(&session, refused_before)) {
+            kept.push(id);
         }
     }
-    Ok(found)
+    Ok(kept)
 }
 
 /// How many sessions are open, counted up to `limit`.

@@ -20,6 +20,9 @@ use crate::store::schema::ROOT;
 /// Rows read at once from one directory.
 const ROWS_PER_FETCH: u32 = 128;
 
+/// How much of a path that is too long is told.
+const UNNAMEABLE_SHOWN_BYTES: usize = 256;
+
 /// Where a walk begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
@@ -36,6 +39,8 @@ pub(crate) enum Step {
     File(String, Box<File>),
     /// A directory, before what is in it: only where these are asked for.
     Directory(String, DirectoryId),
+    /// Something here has a path that no request can name, so that it cannot be shown: the path, cut short.
+    Unnameable(String),
     /// As many rows as were allowed have been read: go on from [`Walk::position`].
     Paused,
     /// There is nothing more.
@@ -207,8 +212,10 @@ impl<'c> Walk<'c> {
         self.position.clone_from(&path);
         self.moved = true;
         if path.len() > PATH_BYTES_MAX {
-            // No request can name it until something above is moved.
-            return None;
+            // No command makes such a path; whoever meets one all the same has to know that something is missing.
+            self.frames.clear();
+            let shown = path.floor_char_boundary(UNNAMEABLE_SHOWN_BYTES);
+            return Some(Step::Unnameable(path.get(..shown).unwrap_or_default().to_owned()));
         }
         match found {
             Found::File(_, file) => inside.then(|| Step::File(path, Box::new(file))),

@@ -1,11 +1,15 @@
 //! Users, passwords, keys, and requests that are repeated.
 
+use common::ids::UploadId;
+use common::lifecycle::Session;
+use common::time::ClusterTime;
 use proto::names_log::v1 as log;
 use proto::names_log::v1::command::Body as Command;
 use proto::names_log::v1::reply::Body as Reply;
 
 use crate::core::fingerprint;
-use crate::store::apply::fixture::{Bench, WINDOW_MILLIS, id_of, user_command};
+use crate::store::apply::fixture::{ALPHA, Bench, WINDOW_MILLIS, id_of, user_command};
+use crate::store::read::uploads;
 use crate::store::{bucket, key, session, user};
 
 fn enable(bench: &Bench, caller: &str, user: &str, enabled: bool) -> Command {
@@ -198,4 +202,91 @@ fn keys_rotate_one_at_a_time() {
         .map(|key| key.id.get())
         .collect();
     assert_eq!(kept, [3, 2]);
+}
+
+#[test]
+fn a_user_who_is_disabled_learns_how_uploads_end() {
+    let mut bench = Bench::new();
+    let (sealed, open) = (bench.open("ada", "/ada/a"), bench.open("ada", "/ada/b"));
+    let of_bob = bench.open("bob", "/bob/x");
+    let ada = bench.caller("ada");
+    let disable = log::SetUserEnabled {
+        caller: Some(bench.caller("root")),
+        user_id: ada.user_id,
+        enabled: false,
+    };
+    bench.run(Command::SetUserEnabled(disable)).unwrap();
+    assert_eq!(bench.publish(sealed, 1), "E_DENIED");
+    let mut abort = |id: UploadId| {
+        let command = log::AbortUpload {
+            caller: Some(ada),
+            upload_id: id.get(),
+            opening: None,
+        };
+        match bench.run(Command::AbortUpload(command)) {
+            Ok(Reply::Upload(upload)) => (upload.state, upload.refused_code),
+            Ok(other) => panic!("{other:?}"),
+            Err(refusal) => (0, refusal.code().to_owned()),
+        }
+    };
+    let code = |state: Session| u32::from(state.code());
+    assert_eq!(abort(sealed), (code(Session::Refused), "E_DENIED".to_owned()));
+    assert_eq!(abort(open), (code(Session::Aborted), String::new()));
+    assert_eq!(abort(of_bob), (0, "E_UPLOAD_NOT_FOUND".to_owned()));
+    assert_eq!(bench.make_directory("ada", "/ada/d"), "E_TOKEN_REVOKED");
+    bench.check_accounts();
+}
+
+#[test]
+fn uploads_that_fail_are_bounded_and_forgotten_in_any_order() {
+    let mut bench = Bench::new();
+    let open = |bench: &mut Bench| {
+        let mut opening = bench.opening("ada", "/ada/x");
+        opening.failed_per_user_max = Some(3);
+        opening.metadata = vec![log::Metadata {
+            key: "k".to_owned(),
+            value: "v".repeat(8000),
+        }];
+        bench
+            .open_with(opening)
+            .map_err(|refusal| refusal.code().to_owned())
+    };
+    // The first stays open, the second's cluster says nothing: neither keeps the others.
+    let lasting = open(&mut bench).unwrap();
+    let unheard = open(&mut bench).unwrap();
+    bench.abort("ada", unheard).unwrap();
+    let mut ended = Vec::new();
+    for _ in 0..2 {
+        let id = open(&mut bench).unwrap();
+        bench.abort("ada", id).unwrap();
+        ended.push(id);
+    }
+    assert_eq!(open(&mut bench), Err("E_TOO_MANY_UPLOADS".to_owned()));
+    let kept: i64 = bench
+        .tables
+        .query_row(
+            "SELECT sum(length(metadata)) FROM uploads WHERE state != 1",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(kept, 0, "what ended is small");
+    let recorded = log::AbandonedUploads {
+        cluster_id: ALPHA.to_vec().into(),
+        upload_ids: ended.iter().map(|id| id.get()).collect(),
+    };
+    bench.run(Command::AbandonedUploads(recorded)).unwrap();
+    let forgettable = |bench: &Bench| {
+        let before = ClusterTime::from_millis(bench.now.saturating_sub(WINDOW_MILLIS));
+        uploads::forgettable(&bench.tables, before, 10).unwrap()
+    };
+    assert!(forgettable(&bench).is_empty());
+    bench.now += WINDOW_MILLIS + 60_001;
+    assert_eq!(forgettable(&bench), ended);
+    let ids: Vec<u64> = ended.iter().map(|id| id.get()).collect();
+    let forget = bench.forgetting(&ids, ended[1].get(), 0);
+    bench.run(forget).unwrap();
+    bench.check_accounts();
+    assert!(open(&mut bench).is_ok());
+    assert_eq!(bench.state(lasting), Session::Open);
 }

@@ -2,6 +2,7 @@
 
 use proto::names_log::v1 as log;
 use proto::names_log::v1::command::Body as Command;
+use proto::names_log::v1::reply::Body as Reply;
 
 use crate::store::apply::fixture::{ALPHA, Bench};
 use crate::store::cluster;
@@ -88,4 +89,73 @@ fn releases_are_gapless_and_sent_until_recorded() {
     bench.now += 10_000;
     bench.expire(10);
     assert_eq!(waiting(&bench, 5)[0].0, 6);
+}
+
+#[test]
+fn a_cluster_that_is_retired_keeps_nothing_waiting() {
+    let mut bench = Bench::new();
+    for name in 0..5 {
+        bench.put("ada", &format!("/ada/{name}"));
+    }
+    let left = bench.open("ada", "/ada/left");
+    bench.abort("ada", left).unwrap();
+    let gone = log::Delete {
+        caller: Some(bench.caller("ada")),
+        path: "/ada/0".to_owned(),
+        recursive: false,
+        if_version: None,
+        trash_keep_millis: 0,
+    };
+    bench.run(Command::Delete(gone)).unwrap();
+    bench.expire(10);
+    assert_eq!(bench.count("outbox"), 1);
+    let retire = |bench: &Bench, user: &str, name: &str| {
+        Command::RetireCluster(log::RetireCluster {
+            caller: Some(bench.caller(user)),
+            name: name.to_owned(),
+        })
+    };
+    let (not_hers, none, command) = (
+        retire(&bench, "ada", "alpha"),
+        retire(&bench, "root", "beta"),
+        retire(&bench, "root", "alpha"),
+    );
+    assert_eq!(bench.code(not_hers), "E_DENIED");
+    assert_eq!(bench.code(none), "E_CLUSTER_NOT_FOUND");
+    assert_eq!(bench.code(command.clone()), "ok");
+    assert_eq!(bench.code(command), "ok");
+    // In bounded steps.
+    for more in [true, true, false] {
+        let reply = bench.run(Command::SettleRetired(log::SettleRetired { limit: 1 }));
+        assert!(
+            matches!(reply, Ok(Reply::Worked(worked)) if worked.more == more),
+            "{reply:?}"
+        );
+    }
+    assert_eq!(bench.count("outbox"), 0);
+    let recorded = crate::store::session::by_id(&bench.tables, left)
+        .unwrap()
+        .unwrap()
+        .recorded;
+    assert!(recorded);
+    // It is fenced, gets no files, and what it held can be deleted without leaving anything behind.
+    assert_eq!(
+        bench.register("alpha", ALPHA).unwrap_err().code(),
+        "E_CLUSTER_RETIRED"
+    );
+    let publishing = bench.publishing(left, 1);
+    assert_eq!(bench.code(Command::Publish(publishing)), "E_CLUSTER_RETIRED");
+    let opening = bench.opening("ada", "/ada/new");
+    assert_eq!(bench.open_with(opening).unwrap_err().code(), "E_NO_CLUSTER");
+    let all = log::Delete {
+        caller: Some(bench.caller("ada")),
+        path: "/ada/1".to_owned(),
+        recursive: false,
+        if_version: None,
+        trash_keep_millis: 0,
+    };
+    bench.run(Command::Delete(all)).unwrap();
+    bench.expire(10);
+    assert_eq!(bench.count("outbox"), 0);
+    bench.check_accounts();
 }

@@ -7,7 +7,7 @@ use proto::names_log::v1::command::Body as Command;
 use proto::names_log::v1::reply::Body as Reply;
 use rusqlite::params;
 
-use crate::store::apply::fixture::{ALPHA, Bench, WINDOW_MILLIS};
+use crate::store::apply::fixture::{ALPHA, Bench, KEEP_MILLIS, WINDOW_MILLIS};
 use crate::store::{session, version};
 
 fn abandoned(id: UploadId) -> Command {
@@ -279,13 +279,54 @@ fn a_batch_has_an_outcome_for_each() {
 }
 
 #[test]
-fn an_upload_never_opened_here_is_lost_state_and_no_outcome() {
+fn of_some_nothing_can_be_said_and_that_keeps_no_other_back() {
     let mut bench = Bench::new();
-    let good = bench.open("ada", "/ada/a");
-    let mut command = bench.publishing(UploadId::new(good.get() + 1), 1);
-    command.items.extend(bench.publishing(good, 1).items);
-    assert_eq!(bench.code(Command::Publish(command)), "E_STATE_LOST");
-    assert_eq!(bench.state(good), Session::Open);
+    // Its outcome was recorded, its row forgotten, its version released.
+    let gone = bench.open("ada", "/ada/gone");
+    bench.publish(gone, 1);
+    let command = recorded(&bench, gone);
+    bench.run(command).unwrap();
+    bench.now += WINDOW_MILLIS + 60_001;
+    let command = forget(&bench, gone);
+    bench.run(command).unwrap();
+    bench.delete("ada", "/ada/gone", false);
+    bench.now += KEEP_MILLIS;
+    assert_eq!(bench.expire(10).0, 1);
+    let good: Vec<UploadId> = ["a", "b", "c"]
+        .map(|name| bench.open("ada", &format!("/ada/{name}")))
+        .into();
+    let never = UploadId::new(good[2].get() + 1);
+    let largest = UploadId::new(i64::MAX as u64);
+    let mut command = bench.publishing(good[0], 1);
+    for id in [never, good[1], gone, largest, good[2]] {
+        command.items.extend(bench.publishing(id, 1).items);
+    }
+    // One that brings along what nobody understands.
+    let mut upload = bench.opening("ada", "/ada/d");
+    upload.idempotency_key = vec![1].into();
+    let opening = bench.unrecorded(upload);
+    let odd = UploadId::new(opening.upload_id);
+    command.items.extend(bench.publishing(odd, 1).items);
+    command.items.last_mut().unwrap().opening = Some(opening);
+    let Ok(Reply::Outcomes(all)) = bench.run(Command::Publish(command)) else {
+        panic!("refused as a whole");
+    };
+    let seen: Vec<_> = all
+        .outcomes
+        .iter()
+        .map(|one| (one.published, one.undecided, one.refused_code.as_str()))
+        .collect();
+    // The number reserved for the odd one makes `never` one that was lost.
+    let done = (true, false, "");
+    assert_eq!(seen[0], done);
+    assert_eq!(seen[1], (false, true, "E_UPLOAD_FORGOTTEN"));
+    assert_eq!(seen[2], done);
+    assert_eq!(seen[3], (false, true, "E_UPLOAD_FORGOTTEN"));
+    assert_eq!(seen[4], (false, true, "E_STATE_LOST"));
+    assert_eq!(seen[5], done);
+    assert_eq!(seen[6], (false, true, "E_KEY"));
+    assert!(good.iter().all(|id| bench.state(*id) == Session::Published));
+    bench.check_accounts();
 }
 
 #[test]
