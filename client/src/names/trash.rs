@@ -97,6 +97,7 @@ pub(crate) async fn restore(router: &Router, id: u64, to: Option<&RemotePath>) -
 pub(crate) async fn empty(router: &Router, path: &RemotePath) -> Result<u64, Error> {
     let request = wire::EmptyRequest {
         path: path.to_string(),
+        trash_id: None,
     };
     // What is released is released: emptying again after a lost answer finds nothing more.
     let send = |one: Try| {
