@@ -3,7 +3,6 @@
 use proto::names_log::v1 as log;
 
 use super::{At, Stop, path};
-use crate::core::refusal::Refusal;
 use crate::store::{bucket, trash, user};
 
 /// The most items of one command.

@@ -7,7 +7,6 @@ use rusqlite::Connection;
 use crate::core::permission::Caller;
 use crate::store::apply::Stop;
 use crate::store::bucket;
-use crate::store::schema::unreadable;
 use crate::store::trash::{Item, Kept, items, items_of_all};
 use crate::store::version;
 
