@@ -132,6 +132,9 @@ pub struct Limits {
     pub control_threads: u32,
     /// Threads for the data plane.
     pub data_threads: u32,
+    /// Kept free under data_dir, so that deletions can be written down when it is full. Below it on any node that votes,
+    /// the cluster takes no uploads. A data directory on the same file system leaves so much more.
+    pub disk_reserve_bytes: ByteCount,
 }
 
 impl Default for Config {
@@ -194,6 +197,7 @@ impl Default for Limits {
             manifest_cache_bytes_max: ByteCount::mib(64),
             control_threads: 2,
             data_threads: 2,
+            disk_reserve_bytes: ByteCount::mib(256),
         }
     }
 }

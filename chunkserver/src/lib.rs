@@ -21,6 +21,7 @@ pub mod config;
 pub mod metrics;
 
 mod credentials;
+mod reserve;
 mod run;
 
 pub use config::Config;

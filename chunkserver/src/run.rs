@@ -32,6 +32,7 @@ use crate::config::Config;
 use crate::control::{LeaderLink, NamesView, NodeContext, heartbeat, inventory, load, orders};
 use crate::credentials::{self, Credentials};
 use crate::metrics::Metrics;
+use crate::reserve;
 use crate::store::Store;
 use crate::store::disk_identity::Identity as DiskOwner;
 use crate::store::recovery::Recovered;
@@ -222,8 +223,9 @@ impl Member {
         let record = self.record(&control_listener.address(), &data_listener.address())?;
         tracing::info!(control = %record.control, data = %record.data, "listening");
         let settings = self.group_settings(record, &credentials);
+        let greeting = settings.greeting();
         let opening = Box::pin(Group::open(settings, ClusterMachine));
-        let group = turn_away_during(control_listener.as_mut(), opening)
+        let group = turn_away_during(control_listener.as_mut(), greeting, opening)
             .await
             .map_err(Error::Group)?;
         let standing = self.seams.standing.clone();
@@ -317,6 +319,7 @@ impl Member {
             },
             limits: consensus::Limits {
                 command_bytes_max: COMMAND_BYTES_MAX,
+                disk_reserve_bytes: config.limits.disk_reserve_bytes.get(),
                 ..consensus::Limits::default()
             },
             clock: seams.clock.clone(),
@@ -378,7 +381,12 @@ impl Member {
             cluster: cluster.cluster_id(),
             node: cluster.node_id(),
         };
-        let config = self.config.store.clone();
+        let mut config = self.config.store.clone();
+        let reserve = self.config.limits.disk_reserve_bytes;
+        let directories = config.directories.iter();
+        config.beside_bytes = directories
+            .map(|entry| reserve::beside(&self.config.data_dir, &entry.path, reserve))
+            .collect();
         let (clock, random) = (self.seams.clock.clone(), self.seams.random.clone());
         let opening = self
             .data

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::time::Clock;
@@ -46,14 +46,47 @@ pub trait Listen: Send {
     fn address(&self) -> String;
 }
 
-/// Runs `opening` while every connection to `listener` is closed at once: whoever connects to a process that does not
-/// serve yet learns it immediately, in place of waiting for an answer.
-pub async fn turn_away_during<T>(listener: &mut dyn Listen, opening: impl Future<Output = T>) -> T {
+/// What a process that does not serve yet says about itself, in clear, to whoever connects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Greeting {
+    /// It belongs to a group, or may.
+    Starting,
+    /// It has never belonged to a group.
+    WithoutGroup,
+}
+
+impl Greeting {
+    /// The length of the longest.
+    pub const BYTES_MAX: u64 = 64;
+
+    const fn text(self) -> &'static [u8] {
+        match self {
+            Self::Starting => b"dbfs: starting\n",
+            Self::WithoutGroup => b"dbfs: starting without a group\n",
+        }
+    }
+
+    /// What `said` says.
+    pub fn read(said: &[u8]) -> Option<Self> {
+        let all = [Self::Starting, Self::WithoutGroup];
+        all.into_iter().find(|greeting| greeting.text() == said)
+    }
+}
+
+/// Runs `opening` while every connection to `listener` is told `greeting` and closed at once: whoever connects to a
+/// process that does not serve yet learns it immediately, in place of waiting for an answer.
+pub async fn turn_away_during<T>(
+    listener: &mut dyn Listen,
+    greeting: Greeting,
+    opening: impl Future<Output = T>,
+) -> T {
     let turning_away = async {
         loop {
-            if listener.accept().await.is_err() {
+            match listener.accept().await {
+                // It fits into the buffer of a new connection, so that nobody is waited for.
+                Ok((mut connection, _)) => drop(connection.write_all(greeting.text()).await),
                 // It concerned one connection alone.
-                tokio::task::yield_now().await;
+                Err(_) => tokio::task::yield_now().await,
             }
         }
     };

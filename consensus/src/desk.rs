@@ -42,7 +42,7 @@ impl Desk for FrontDesk {
         }
     }
 
-    async fn announce(&self, node: u64, record: MemberRecord) -> Result<(), Error> {
+    async fn announce(&self, node: u64, nonce: Vec<u8>, record: MemberRecord) -> Result<(), Error> {
         self.ledger.leading()?;
         if is_current(&self.ledger, node, &record) {
             return Ok(());
@@ -50,7 +50,7 @@ impl Desk for FrontDesk {
         let announce = Kind::Announce(Announce {
             node,
             record: Some(Record::from(&record)),
-            founder_nonce: Vec::new(),
+            nonce,
         });
         let ledger = self.ledger.clone();
         let committed = tokio::spawn(async move { ledger.commit(announce).await });

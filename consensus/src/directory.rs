@@ -6,9 +6,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use common::disk::write_durably;
+use common::net::Greeting;
 
 use crate::error::Error;
-use crate::schema::{self, IDENTITY_FORMAT, Identity};
+use crate::schema::{self, IDENTITY_FORMAT, Identity, Stage};
 
 const LOCK: &str = "lock";
 const IDENTITY: &str = "identity";
@@ -99,6 +100,19 @@ impl Directory {
             }
         }
         Ok(None)
+    }
+}
+
+/// What a process says that starts with this directory, before it serves.
+pub(crate) fn greeting(path: &Path) -> Greeting {
+    let sealed = match std::fs::read(path.join(IDENTITY)) {
+        Ok(sealed) => sealed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Greeting::WithoutGroup,
+        Err(_) => return Greeting::Starting,
+    };
+    match schema::open::<Identity>("its identity", &sealed) {
+        Ok(identity) if identity.stage() == Stage::Joining => Greeting::WithoutGroup,
+        _ => Greeting::Starting,
     }
 }
 

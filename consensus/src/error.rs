@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use common::error::Kind;
-use common::ids::Epoch;
+use common::ids::{Epoch, NodeId};
 
 use crate::machine::FeatureLevel;
 use crate::status::Member;
@@ -52,11 +52,15 @@ pub enum Error {
         /// In force.
         level: FeatureLevel,
     },
-    /// The disk under the log is nearly full. Nothing was proposed.
-    #[error("the disk of {path} is nearly full: free some space or delete something")]
+    /// The disk under a voter's log is nearly full. Nothing was proposed.
+    #[error(
+        "the metadata disk of member {node} ({name}) is nearly full: free some space there or delete something"
+    )]
     Full {
-        /// The member's directory.
-        path: PathBuf,
+        /// Whose disk.
+        node: NodeId,
+        /// Its name.
+        name: String,
     },
     /// A query of `read` or `read_local` failed or took longer than it may.
     #[error("the query failed: {reason}")]

@@ -29,6 +29,7 @@ use crate::proposer::{self, Proposal};
 use crate::reads::{self, Anywhere, Gate};
 use crate::roster::Roster;
 use crate::settings::Settings;
+use crate::space::{Need, SpaceBoard};
 use crate::start::{self, Started};
 use crate::state::StateMachine;
 use crate::status::{GroupStatus, Member, Reach, Role};
@@ -60,8 +61,8 @@ struct Inner<M: Machine> {
     /// Whether someone is ending the member already.
     ending: AtomicBool,
     runtime: tokio::runtime::Handle,
-    /// Whether the disk has less than `limits.disk_reserve_bytes` left.
-    nearly_full: Arc<AtomicBool>,
+    /// Which members have little space left.
+    space: Arc<SpaceBoard>,
     /// Locked until the files are closed.
     directory: Mutex<Option<Directory>>,
 }
@@ -125,8 +126,7 @@ impl<M: Machine> Group<M> {
         let (proposals, waiting) = mpsc::channel(settings.limits.proposals_waiting_max);
         let loops = Shutdown::new();
         spawn(&loops, proposer::run(waiting, ledger.clone(), settings.limits));
-        let nearly_full = Arc::new(AtomicBool::new(false));
-        let status = spawn_loops(&settings, &ledger, &started, &loops, &nearly_full);
+        let status = spawn_loops(&settings, &ledger, &started, &loops);
         let service = service(&settings, &started, &ledger, here);
         let group = Self {
             inner: Arc::new(Inner {
@@ -141,7 +141,7 @@ impl<M: Machine> Group<M> {
                 ended: Shutdown::new(),
                 ending: AtomicBool::new(false),
                 runtime: tokio::runtime::Handle::current(),
-                nearly_full,
+                space: started.space,
                 directory: Mutex::new(Some(started.directory)),
                 settings,
             }),
@@ -171,8 +171,7 @@ impl<M: Machine> Group<M> {
     /// nothing happened.
     /// [`Error::OutcomeUnknown`]: it may have.
     pub async fn propose(&self, command: M::Command) -> Result<M::Reply, Error> {
-        self.check_space()?;
-        self.put(None, &command).await
+        self.put(None, &command, Need::Adds).await
     }
 
     /// As [`Group::propose`], but the command is refused when its turn comes to be applied under any other epoch.
@@ -180,12 +179,24 @@ impl<M: Machine> Group<M> {
     /// # Errors
     /// As [`Group::propose`], and [`Error::Stale`].
     pub async fn propose_in(&self, epoch: Epoch, command: M::Command) -> Result<M::Reply, Error> {
-        self.check_space()?;
-        self.put(Some(epoch), &command).await
+        self.put(Some(epoch), &command, Need::Adds).await
     }
 
-    /// As [`Group::propose`] and [`Group::propose_in`], for a command that lets space be freed: it is taken also when the disk is
-    /// nearly full (P11).
+    /// As [`Group::propose`] and [`Group::propose_in`], for a command that ends work which was admitted while there was
+    /// space: it may use half of the reserve (P11).
+    ///
+    /// # Errors
+    /// As [`Group::propose_in`].
+    pub async fn propose_concluding(
+        &self,
+        epoch: Option<Epoch>,
+        command: M::Command,
+    ) -> Result<M::Reply, Error> {
+        self.put(epoch, &command, Need::Concludes).await
+    }
+
+    /// As [`Group::propose`] and [`Group::propose_in`], for a command that lets space be freed or keeps the group going, and
+    /// adds no rows without bound: it is taken also when a disk is nearly full (P11).
     ///
     /// # Errors
     /// As [`Group::propose_in`], but never [`Error::Full`].
@@ -194,25 +205,37 @@ impl<M: Machine> Group<M> {
         epoch: Option<Epoch>,
         command: M::Command,
     ) -> Result<M::Reply, Error> {
-        self.put(epoch, &command).await
+        self.put(epoch, &command, Need::Frees).await
     }
 
-    /// Whether [`Group::propose`] would take anything now, as far as the disk is concerned.
+    /// Whether [`Group::propose`] would take anything now, as far as the disks of the voters are concerned. Only the leader
+    /// knows of the others'.
     ///
     /// # Errors
     /// [`Error::Full`].
     pub fn check_space(&self) -> Result<(), Error> {
-        if self.inner.nearly_full.load(Ordering::Relaxed) {
-            return Err(Error::Full {
-                path: self.inner.settings.directory.clone(),
-            });
-        }
-        Ok(())
+        self.check_space_for(Need::Adds)
     }
 
-    async fn put(&self, epoch: Option<Epoch>, command: &M::Command) -> Result<M::Reply, Error> {
+    fn check_space_for(&self, need: Need) -> Result<(), Error> {
+        let roster = &self.inner.ledger.roster;
+        let now = self.inner.settings.clock.moment();
+        let short = self.inner.space.in_the_way(need, now, || roster.voter_ids());
+        short.map_or(Ok(()), |node| {
+            let node = NodeId::new(node);
+            let members = roster.members();
+            let member = members.iter().find(|member| member.node_id == node);
+            Err(Error::Full {
+                node,
+                name: member.map_or_else(String::new, |member| member.name.clone()),
+            })
+        })
+    }
+
+    async fn put(&self, epoch: Option<Epoch>, command: &M::Command, need: Need) -> Result<M::Reply, Error> {
         self.inner.ledger.leading()?;
         self.check_level(M::level_of(command))?;
+        self.check_space_for(need)?;
         let bytes = command.encoded_len();
         let limit_bytes = self.inner.settings.limits.command_bytes_max;
         if bytes > limit_bytes {
@@ -399,6 +422,7 @@ fn service(settings: &Settings, started: &Started, ledger: &Ledger, here: Gate) 
     let service = RaftService {
         role: settings.role.clone(),
         raft: started.raft.clone(),
+        space: Arc::clone(&started.space),
         state: Arc::clone(&started.state.shared),
         peers: Arc::clone(&started.peers),
         timekeeper: Arc::clone(&started.timekeeper),
@@ -484,27 +508,28 @@ fn spawn_loops(
     ledger: &Ledger,
     started: &Started,
     loops: &Shutdown,
-    nearly_full: &Arc<AtomicBool>,
 ) -> watch::Receiver<GroupStatus> {
     let timings = settings.timings;
     let wanted = Wanted {
         voters: settings.voters,
         alive_within: timings.election_max * 2,
         away_after: timings.voter_replace_after,
+        forget_after: timings.member_forget_after,
+        aside_max: settings.limits.members_max,
     };
     let presence = Presence {
         ledger: ledger.clone(),
         peers: Arc::clone(&started.peers),
         record: settings.record.clone(),
         join: settings.join.clone(),
-        founder_nonce: started.founder_nonce.clone(),
+        nonce: started.nonce.clone(),
     };
     let upkeep = Upkeep {
         ledger: ledger.clone(),
         log: started.log.clone(),
         state: started.state.clone(),
         limits: settings.limits,
-        nearly_full: Arc::clone(nearly_full),
+        space: Arc::clone(&started.space),
     };
     let (status, watched) = watch::channel(ledger.roster.status());
     let publish = publish::run(

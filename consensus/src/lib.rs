@@ -18,6 +18,7 @@ pub mod error;
 pub mod group;
 
 mod directory;
+mod founding;
 mod start;
 
 mod schema;
@@ -37,6 +38,7 @@ mod rivals;
 
 mod health;
 mod roster;
+mod space;
 
 mod background;
 mod desk;

@@ -1,7 +1,12 @@
 //! Who votes: one pure decision at a time, from what the leader sees.
 //!
 //! Every member is a learner first. A learner that has caught up votes while there are fewer voters than wanted, or in
-//! the place of a voter that stays away. A learner that stays away is set aside; it comes back by announcing itself.
+//! the place of a voter that stays away. A learner that stays away is set aside; it comes back by announcing itself, and
+//! its record is forgotten after a while.
+//!
+//! Invariant: whatever interrupts a change of voters, the next leader ends it at the configuration that it was for
+//! (`voter_ids()` of openraft names the union of both). Voters beyond the number wanted lose their vote, those that stay
+//! away first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,16 +15,24 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
     pub(crate) us: u64,
-    pub(crate) voters: BTreeSet<u64>,
+    /// The configurations in force: one, or two while a change of voters is under way, its target last.
+    pub(crate) configs: Vec<BTreeSet<u64>>,
     pub(crate) learners: BTreeSet<u64>,
-    /// A change of voters was begun and not ended, perhaps by an earlier leader.
-    pub(crate) changing: bool,
     /// Committed members, and whether they take part.
     pub(crate) active: BTreeMap<u64, bool>,
+    /// How long each member that takes no part has been set aside.
+    pub(crate) aside: BTreeMap<u64, Duration>,
     /// How long each has not answered.
     pub(crate) silent: BTreeMap<u64, Duration>,
     /// Those that have (nearly) the whole log.
     pub(crate) caught_up: BTreeSet<u64>,
+}
+
+impl View {
+    /// Who votes once the change under way has ended.
+    pub(crate) fn voters(&self) -> BTreeSet<u64> {
+        self.configs.last().cloned().unwrap_or_default()
+    }
 }
 
 /// What is wanted.
@@ -30,6 +43,10 @@ pub(crate) struct Wanted {
     pub(crate) alive_within: Duration,
     /// Silent for longer than this is replaced or set aside.
     pub(crate) away_after: Duration,
+    /// Set aside for longer than this is forgotten.
+    pub(crate) forget_after: Duration,
+    /// Beyond so many members set aside, the one that has been so the longest is forgotten at once.
+    pub(crate) aside_max: usize,
 }
 
 /// The next thing to do.
@@ -43,18 +60,23 @@ pub(crate) enum Step {
     Promote(u64),
     /// Let `new` vote in the place of `old`, which becomes a learner.
     Replace { old: u64, new: u64 },
+    /// Make a voter that is one too many a learner.
+    Demote(u64),
     /// Commit that a learner takes no part.
     SetAside(u64),
     /// Send no more log to a member that was set aside.
     RemoveLearner(u64),
+    /// Commit that the record of a member that was set aside goes.
+    Forget(u64),
 }
 
 /// The next step towards what is wanted, if there is one.
 pub(crate) fn next_step(view: &View, wanted: &Wanted) -> Option<Step> {
-    if view.changing {
+    if view.configs.len() > 1 {
         return Some(Step::Settle);
     }
-    let taking_part = |node: &u64| view.voters.contains(node) || view.learners.contains(node);
+    let voters = view.voters();
+    let taking_part = |node: &u64| voters.contains(node) || view.learners.contains(node);
     let mut active = view
         .active
         .iter()
@@ -63,104 +85,58 @@ pub(crate) fn next_step(view: &View, wanted: &Wanted) -> Option<Step> {
     if let Some(node) = active.find(|node| !taking_part(node)) {
         return Some(Step::AddLearner(node));
     }
+    change_of_voters(view, wanted, &voters)
+        .or_else(|| change_of_learners(view, wanted))
+        .or_else(|| forgettable(view, wanted, &voters).map(Step::Forget))
+}
+
+fn change_of_voters(view: &View, wanted: &Wanted, voters: &BTreeSet<u64>) -> Option<Step> {
     let silence = |node: &u64| view.silent.get(node).copied().unwrap_or_default();
-    let away = |node: &u64| *node != view.us && silence(node) > wanted.away_after;
-    let is_active = |node: &u64| view.active.get(node).copied().unwrap_or(false);
-    let ready =
-        view.learners.iter().copied().find(|node| {
-            is_active(node) && view.caught_up.contains(node) && silence(node) < wanted.alive_within
-        });
-    if let Some(new) = ready {
-        if view.voters.len() < wanted.voters {
-            return Some(Step::Promote(new));
-        }
-        if let Some(old) = view.voters.iter().copied().find(away) {
-            return Some(Step::Replace { old, new });
-        }
+    let away = voters.iter().copied().find(|node| is_away(view, wanted, *node));
+    if voters.len() > wanted.voters {
+        // While one is silent for a short time only, all that answer are needed.
+        let alive = |node: &u64| *node == view.us || silence(node) < wanted.alive_within;
+        let surplus = || voters.iter().copied().rev().find(|node| *node != view.us);
+        let demoted = away.or_else(|| voters.iter().all(alive).then(surplus).flatten());
+        return demoted.map(Step::Demote);
     }
+    let is_active = |node: &u64| view.active.get(node).copied().unwrap_or(false);
+    let new = view.learners.iter().copied().find(|node| {
+        is_active(node) && view.caught_up.contains(node) && silence(node) < wanted.alive_within
+    })?;
+    if voters.len() < wanted.voters {
+        return Some(Step::Promote(new));
+    }
+    away.map(|old| Step::Replace { old, new })
+}
+
+fn change_of_learners(view: &View, wanted: &Wanted) -> Option<Step> {
     for node in &view.learners {
-        if !is_active(node) {
+        if !view.active.get(node).copied().unwrap_or(false) {
             return Some(Step::RemoveLearner(*node));
         }
-        if away(node) {
+        if is_away(view, wanted, *node) {
             return Some(Step::SetAside(*node));
         }
     }
     None
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WANTED: Wanted = Wanted {
-        voters: 3,
-        alive_within: Duration::from_secs(2),
-        away_after: Duration::from_secs(300),
-    };
-
-    fn view(voters: &[u64], learners: &[u64]) -> View {
-        let all = voters.iter().chain(learners);
-        View {
-            us: 1,
-            voters: voters.iter().copied().collect(),
-            learners: learners.iter().copied().collect(),
-            changing: false,
-            active: all.clone().map(|node| (*node, true)).collect(),
-            silent: all.clone().map(|node| (*node, Duration::ZERO)).collect(),
-            caught_up: all.copied().collect(),
-        }
-    }
-
-    #[test]
-    fn joiners_become_learners_and_then_voters() {
-        let mut now = view(&[1], &[]);
-        now.active.insert(7, true);
-        assert_eq!(next_step(&now, &WANTED), Some(Step::AddLearner(7)));
-        let mut now = view(&[1], &[7]);
-        now.caught_up.remove(&7);
-        assert_eq!(next_step(&now, &WANTED), None);
-        now.caught_up.insert(7);
-        assert_eq!(next_step(&now, &WANTED), Some(Step::Promote(7)));
-        now.silent.insert(7, Duration::from_secs(5));
-        assert_eq!(next_step(&now, &WANTED), None);
-        assert_eq!(next_step(&view(&[1, 2, 3], &[7]), &WANTED), None);
-    }
-
-    #[test]
-    fn a_voter_that_stays_away_is_replaced_and_then_set_aside() {
-        let mut now = view(&[1, 2, 3], &[7]);
-        now.silent.insert(3, Duration::from_secs(299));
-        assert_eq!(next_step(&now, &WANTED), None);
-        now.silent.insert(3, Duration::from_secs(301));
-        assert_eq!(next_step(&now, &WANTED), Some(Step::Replace { old: 3, new: 7 }));
-        let mut now = view(&[1, 2, 7], &[3]);
-        now.silent.insert(3, Duration::from_secs(301));
-        assert_eq!(next_step(&now, &WANTED), Some(Step::SetAside(3)));
-        now.active.insert(3, false);
-        assert_eq!(next_step(&now, &WANTED), Some(Step::RemoveLearner(3)));
-        now.learners.remove(&3);
-        assert_eq!(next_step(&now, &WANTED), None);
-    }
-
-    #[test]
-    fn without_a_substitute_a_voter_stays() {
-        let mut now = view(&[1, 2, 3], &[]);
-        now.silent.insert(3, Duration::from_secs(3000));
-        assert_eq!(next_step(&now, &WANTED), None);
-        // A learner that lags is no substitute, and the leader never replaces itself.
-        now.learners.insert(7);
-        now.active.insert(7, true);
-        assert_eq!(next_step(&now, &WANTED), None);
-        let mut now = view(&[1, 2, 3], &[7]);
-        now.silent.insert(1, Duration::from_secs(3000));
-        assert_eq!(next_step(&now, &WANTED), None);
-    }
-
-    #[test]
-    fn a_change_under_way_comes_first() {
-        let mut now = view(&[1, 2, 3], &[7]);
-        now.changing = true;
-        assert_eq!(next_step(&now, &WANTED), Some(Step::Settle));
-    }
+/// A member whose record may go: set aside, and sent no log any more.
+fn forgettable(view: &View, wanted: &Wanted, voters: &BTreeSet<u64>) -> Option<u64> {
+    let (node, since) = view
+        .aside
+        .iter()
+        .filter(|(node, _)| !voters.contains(node) && !view.learners.contains(node))
+        .max_by_key(|(_, since)| **since)?;
+    let forgotten = *since > wanted.forget_after || view.aside.len() > wanted.aside_max;
+    forgotten.then_some(*node)
 }
+
+fn is_away(view: &View, wanted: &Wanted, node: u64) -> bool {
+    let silence = view.silent.get(&node).copied().unwrap_or_default();
+    node != view.us && silence > wanted.away_after
+}
+
+#[cfg(test)]
+mod tests;

@@ -133,3 +133,45 @@ impl Anywhere {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_asks_during_a_round_is_answered_by_the_next() {
+        let (rounds, may_end) = (Arc::new(AtomicU64::new(0)), Arc::new(Semaphore::new(0)));
+        let (begun, ending) = (Arc::clone(&rounds), Arc::clone(&may_end));
+        let gate = Gate::open(16, move || {
+            let (begun, ending) = (Arc::clone(&begun), Arc::clone(&ending));
+            async move {
+                let round = begun.fetch_add(1, Ordering::SeqCst) + 1;
+                ending.acquire().await.unwrap().forget();
+                Ok(round)
+            }
+        });
+        let asked = |gate: &Gate| {
+            let gate = gate.clone();
+            tokio::spawn(async move { gate.index().await.unwrap() })
+        };
+        let first = asked(&gate);
+        while rounds.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let late = [asked(&gate), asked(&gate)];
+        tokio::task::yield_now().await;
+        may_end.add_permits(2);
+        assert_eq!(first.await.unwrap(), 1);
+        for late in late {
+            assert_eq!(
+                late.await.unwrap(),
+                2,
+                "together, by a round that began after they asked"
+            );
+        }
+    }
+}

@@ -171,9 +171,14 @@ impl Roster {
 
     /// How many members vote.
     pub(crate) fn voters(&self) -> usize {
+        self.voter_ids().len()
+    }
+
+    /// Who votes; while a change of voters is under way, also who did before.
+    pub(crate) fn voter_ids(&self) -> BTreeSet<u64> {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
-        metrics.membership_config.voter_ids().count()
+        metrics.membership_config.voter_ids().collect()
     }
 
     pub(crate) fn status(&self) -> GroupStatus {

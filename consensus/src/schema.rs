@@ -10,7 +10,7 @@
 //! | `log.db` | the Raft log: SQLite, WAL, `synchronous=FULL` |
 //! | `state.current` | which generation of the state machine is in force (decimal) |
 //! | `state-N.db` | the state machine: SQLite, WAL, `synchronous=NORMAL` (what a crash takes is replayed) |
-//! | `incoming-*`, `outgoing-*` | snapshots under way; removed at start |
+//! | `incoming-*`, `outgoing-*` | snapshots under way, an incoming one named after its digest; removed at start |
 //!
 //! A log entry is one tag byte, then its content: nothing ([`TAG_BLANK`]), an [`Entry`] ([`TAG_ENTRY`]) or a
 //! [`Membership`] ([`TAG_MEMBERSHIP`]). The same bytes travel between members. In `log.db` each row carries
@@ -30,7 +30,7 @@ use crate::status::MemberRecord;
 /// Version of `log.db`.
 pub(crate) const LOG_FORMAT: u32 = 1;
 /// Version of the `consensus_*` tables in the state machine.
-pub(crate) const STATE_FORMAT: u32 = 2;
+pub(crate) const STATE_FORMAT: u32 = 3;
 /// Version of [`Identity`].
 pub(crate) const IDENTITY_FORMAT: u32 = 1;
 /// Version of [`Entry`]. A member that meets a higher one ends: it must be upgraded first.
@@ -68,7 +68,9 @@ CREATE TABLE IF NOT EXISTS consensus_members (
     node INTEGER PRIMARY KEY,
     nonce BLOB NOT NULL UNIQUE,
     active INTEGER NOT NULL,
-    record BLOB NOT NULL
+    record BLOB NOT NULL,
+    -- Cluster time in ms at which the member was set aside; 0 while it takes part.
+    aside_since INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 ";
 
@@ -218,7 +220,7 @@ pub(crate) struct Entry {
     /// Stamped by the leader; applied as the highest seen.
     #[prost(uint64, tag = "2")]
     pub(crate) cluster_time: u64,
-    #[prost(oneof = "Kind", tags = "3, 4, 5, 6, 7, 8, 10")]
+    #[prost(oneof = "Kind", tags = "3, 4, 5, 6, 7, 8, 9, 10")]
     pub(crate) kind: Option<Kind>,
 }
 
@@ -243,6 +245,9 @@ pub(crate) enum Kind {
     /// A member that stays away takes no part until it announces itself.
     #[prost(message, tag = "8")]
     SetAside(SetAside),
+    /// The record of a member that was set aside goes; it makes a new one when it announces itself.
+    #[prost(message, tag = "9")]
+    Forget(Forget),
     /// The group works at a higher feature level from here on, if all members still know it.
     #[prost(message, tag = "10")]
     RaiseLevel(RaiseLevel),
@@ -287,9 +292,9 @@ pub(crate) struct Announce {
     pub(crate) node: u64,
     #[prost(message, optional, tag = "2")]
     pub(crate) record: Option<Record>,
-    /// The founder has no join entry: its first announcement makes its row.
+    /// For a member without a row, which gets one: the founder, which has no join entry, and a member that was forgotten.
     #[prost(bytes = "vec", tag = "3")]
-    pub(crate) founder_nonce: Vec<u8>,
+    pub(crate) nonce: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -305,6 +310,12 @@ pub(crate) struct SetAside {
 pub(crate) struct RaiseLevel {
     #[prost(uint32, tag = "1")]
     pub(crate) level: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct Forget {
+    #[prost(uint64, tag = "1")]
+    pub(crate) node: u64,
 }
 
 /// [`MemberRecord`] as it is stored.

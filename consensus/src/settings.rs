@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::net::Network;
+use common::net::{Greeting, Network};
 use common::random::Random;
 use common::shutdown::Shutdown;
 use common::time::Clock;
@@ -77,6 +77,8 @@ pub struct Timings {
     pub snapshot_timeout: Duration,
     /// After how long an unreachable voter is replaced by a live learner.
     pub voter_replace_after: Duration,
+    /// How long the record of a member that was set aside is kept. It may come back later all the same.
+    pub member_forget_after: Duration,
     /// How long a founder asks the addresses in `join` before it founds.
     pub found_wait: Duration,
 }
@@ -93,6 +95,7 @@ impl Default for Timings {
             query_timeout: Duration::from_secs(10),
             snapshot_timeout: Duration::from_secs(600),
             voter_replace_after: Duration::from_secs(300),
+            member_forget_after: Duration::from_secs(7 * 24 * 3600),
             found_wait: Duration::from_secs(1),
         }
     }
@@ -129,9 +132,9 @@ pub struct Limits {
     pub log_keep_entries: u64,
     /// Bytes of log kept for members that lag; beyond it entries go although `log_keep_entries` would keep them.
     pub log_keep_bytes: u64,
-    /// Members in all, those set aside included.
+    /// Members that take part; so many more are remembered while they are set aside.
     pub members_max: usize,
-    /// Free bytes below which only [`crate::Group::propose_freeing`] takes commands: what frees space needs some.
+    /// Free bytes on this member's disk below which its group takes nothing that adds: what frees space needs some.
     pub disk_reserve_bytes: u64,
 }
 
@@ -159,6 +162,11 @@ impl Default for Limits {
 }
 
 impl Settings {
+    /// What this process says until [`crate::Group::open`] returns ([`common::net::turn_away_during`]).
+    pub fn greeting(&self) -> Greeting {
+        crate::directory::greeting(&self.directory)
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
         let fail = |reason: &str| {
             Err(Error::Settings {

@@ -1,8 +1,8 @@
 //! How a member comes to be: founds, joins, or goes on.
 //!
 //! Invariants:
-//! - a group is founded once: only on an empty directory, only when told to, and not where an address to join answers
-//!   for a group; the cluster id is durable before the first entry;
+//! - a group is founded once: only on an empty directory, only when told to, and not where an address to join may belong
+//!   to a group (`founding.rs`); the cluster id is durable before the first entry;
 //! - a join is asked for under a nonce that is durable, so that a lost answer makes no second member;
 //! - from [`Stage::Member`] on, missing files are a fault and never a reason to begin anew: a member that forgot its
 //!   vote could elect two leaders;
@@ -24,12 +24,14 @@ use crate::cluster_time::Timekeeper;
 use crate::directory::{Directory, refusal};
 use crate::engine::Raft;
 use crate::error::Error;
+use crate::founding::{find_group, others};
 use crate::health::Health;
 use crate::log::LogStore;
 use crate::machine::Machine;
 use crate::rivals;
 use crate::schema::{Identity, LOG_FORMAT, Owner, Stage};
 use crate::settings::Settings;
+use crate::space::SpaceBoard;
 use crate::state::StateMachine;
 use crate::transport::{self, Links, Peers, Seed, record_out};
 
@@ -48,8 +50,9 @@ pub(crate) struct Started {
     pub(crate) peers: Arc<Peers>,
     pub(crate) timekeeper: Arc<Timekeeper>,
     pub(crate) health: Health,
-    /// The nonce of a founder, whose row its first announcement makes; empty elsewhere.
-    pub(crate) founder_nonce: Vec<u8>,
+    /// The nonce under which this member joined or founded.
+    pub(crate) nonce: Vec<u8>,
+    pub(crate) space: Arc<SpaceBoard>,
 }
 
 pub(crate) async fn start<M: Machine>(settings: &Settings, machine: M) -> Result<Started, Error> {
@@ -67,7 +70,7 @@ fn identify(settings: &Settings) -> BoxFuture<'_, Result<(Directory, Seed, Ident
         let identity = match directory.identity(&settings.label)? {
             Some(identity) => identity,
             None => {
-                let identity = begin(settings, &seed).await;
+                let identity = begin(settings, &seed).await?;
                 directory.save(&identity)?;
                 identity
             }
@@ -82,52 +85,22 @@ fn identify(settings: &Settings) -> BoxFuture<'_, Result<(Directory, Seed, Ident
 }
 
 /// The first identity of an empty directory: a founder's, or a joiner's.
-async fn begin(settings: &Settings, seed: &Seed) -> Identity {
+async fn begin(settings: &Settings, seed: &Seed) -> Result<Identity, Error> {
     let nonce = JoinNonce::new(settings.random.bytes());
     if settings.found {
-        match find_group(settings, seed).await {
+        match find_group(settings, seed).await? {
             None => {
                 let cluster = ClusterId::new(settings.random.bytes());
                 tracing::info!(%cluster, group = %settings.label, "founding a group");
-                return Identity::new(&settings.label, Stage::Founding, nonce).with_ids(
-                    Stage::Founding,
-                    cluster,
-                    NodeId::new(1),
-                );
+                let founder = Identity::new(&settings.label, Stage::Founding, nonce);
+                return Ok(founder.with_ids(Stage::Founding, cluster, NodeId::new(1)));
             }
             Some(address) => {
                 tracing::warn!(%address, "not founding: there is a group already; joining it instead");
             }
         }
     }
-    Identity::new(&settings.label, Stage::Joining, nonce)
-}
-
-/// An address that answers for a group, if any does within `found_wait`.
-async fn find_group(settings: &Settings, seed: &Seed) -> Option<String> {
-    let others: Vec<&String> = others(settings).collect();
-    if others.is_empty() {
-        return None;
-    }
-    let began = settings.clock.moment();
-    loop {
-        for address in &others {
-            if seed.describe(address).await.is_ok() {
-                return Some((*address).clone());
-            }
-        }
-        if settings.clock.moment().since(began) >= settings.timings.found_wait {
-            return None;
-        }
-        settings.clock.sleep(ASK_AGAIN_FIRST).await;
-    }
-}
-
-fn others(settings: &Settings) -> impl Iterator<Item = &String> {
-    settings
-        .join
-        .iter()
-        .filter(|address| **address != settings.record.control)
+    Ok(Identity::new(&settings.label, Stage::Joining, nonce))
 }
 
 /// Asks around until a leader has made us a member.
@@ -228,7 +201,10 @@ fn run(
                 .collect();
             rivals::look(settings, &peers, &known).await?;
         }
+        let space = Arc::new(SpaceBoard::default());
         let links = Links {
+            space: Arc::clone(&space),
+            state: Arc::clone(&state.shared),
             peers: Arc::clone(&peers),
             timekeeper: Arc::clone(&timekeeper),
             clock: settings.clock.clone(),
@@ -249,7 +225,6 @@ fn run(
         if member != identity {
             directory.save(&member)?;
         }
-        let founder = identity.node == 1;
         Ok(Started {
             directory,
             raft,
@@ -258,7 +233,8 @@ fn run(
             peers,
             timekeeper,
             health,
-            founder_nonce: if founder { identity.nonce } else { Vec::new() },
+            nonce: identity.nonce,
+            space,
         })
     })
 }
@@ -325,7 +301,7 @@ fn config(settings: &Settings, cluster: ClusterId) -> Result<Config, Error> {
         max_payload_entries: ENTRIES_PER_MESSAGE_MAX,
         // `background/upkeep.rs` decides, by bytes as well.
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: settings.limits.log_keep_entries,
+        max_in_snapshot_log_to_keep: u64::MAX,
         enable_pre_vote: Some(true),
         // A restarted leader has lost its lease and its clock.
         enable_leader_restore: Some(false),

@@ -13,9 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::ids::Epoch;
-use dbfs_consensus::{Error, Role};
-use support::{Node, cluster, epoch, eventually, leader, propose_somewhere, running, set, times};
+use common::ids::{Epoch, NodeId};
+use common::net::{Greeting, Listen, Network, turn_away_during};
+use dbfs_consensus::{Error, Group, Role};
+use support::{
+    Counters, Installation, Node, cluster, epoch, eventually, leader, propose_somewhere, running, set, times,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_proposers_and_readers_agree() {
@@ -202,6 +205,76 @@ async fn nobody_founds_where_a_group_is() {
     assert_eq!(propose_somewhere(&groups, set("k")).await.times, 1);
 }
 
+/// A process at `address` that starts and does not serve yet.
+fn starting(mut listener: Box<dyn Listen>, greeting: Greeting) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move { turn_away_during(listener.as_mut(), greeting, std::future::pending()).await })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_founder_waits_for_who_may_have_a_group_and_not_for_who_has_none() {
+    let installation = Installation::new();
+    let mut founder = Node::new(&installation, "founder").await;
+    let listener = Network::tcp(None).bind("127.0.0.1:0").await.unwrap();
+    founder.settings.found = true;
+    founder.settings.join = vec![listener.address(), founder.address.clone()];
+    founder.settings.timings.found_wait = Duration::from_millis(1);
+    // A member that recovers, or one that hangs.
+    let address = listener.address();
+    let seed = starting(listener, Greeting::Starting);
+    let waiting = tokio::time::timeout(Duration::from_secs(2), founder.try_start());
+    assert!(
+        waiting.await.is_err(),
+        "it founded beside a process that may have a group"
+    );
+    seed.abort();
+    let _ = seed.await;
+    let silent = Network::tcp(None).bind(&address).await.unwrap();
+    // Longer than it takes to ask it.
+    let waiting = tokio::time::timeout(Duration::from_secs(4), founder.try_start());
+    assert!(
+        waiting.await.is_err(),
+        "it founded beside a process that says nothing"
+    );
+    // All start at once for the first time.
+    let seed = starting(silent, Greeting::WithoutGroup);
+    founder.settings.timings.found_wait = Duration::from_secs(3600);
+    founder.start().await;
+    seed.abort();
+    eventually("it founded", || founder.group().status().members.len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_was_founded_beside_another_ends() {
+    let (_installation, mut nodes) = cluster(3, |_| {}).await;
+    let addresses: Vec<String> = nodes.iter().map(|node| node.address.clone()).collect();
+    for node in &mut nodes {
+        node.cut_off().await;
+    }
+    std::fs::remove_dir_all(nodes[0].directory()).unwrap();
+    nodes[0].settings.join = addresses;
+    nodes[0].start().await;
+    eventually("it founds: nobody was there to ask", || {
+        nodes[0].group().status().members.len() == 1
+    })
+    .await;
+    for node in &mut nodes[1..] {
+        node.start().await;
+    }
+    eventually("the younger group ends", || {
+        let fatal = nodes[0].group().status().fatal;
+        fatal.is_some_and(|reason| reason.contains("second group"))
+    })
+    .await;
+    assert_eq!(
+        nodes[leader(&nodes[1..]).await + 1]
+            .group()
+            .status()
+            .members
+            .len(),
+        3
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_has_one_process_and_one_group() {
     let (installation, mut nodes) = cluster(1, |_| {}).await;
@@ -312,4 +385,75 @@ async fn a_leadership_begins_again_under_another_epoch() {
     let stale = group.propose_in(old, set("k")).await.unwrap_err();
     assert!(matches!(stale, Error::Stale { .. }), "{stale:?}");
     group.propose_in(group.epoch().unwrap(), set("k")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_with_a_full_disk_stops_what_adds_and_nothing_else() {
+    let (_installation, mut nodes) = cluster(3, |settings| {
+        // More than any disk has; half of it as well.
+        settings.limits.disk_reserve_bytes = if settings.found { 0 } else { u64::MAX };
+    })
+    .await;
+    assert_eq!(leader(&nodes).await, 0, "the founder leads");
+    let group = nodes[0].group().clone();
+    eventually("the leader hears of it", || group.check_space().is_err()).await;
+    let short = nodes[1].group().status().node_id;
+    for refused in [
+        group.propose(set("k")).await,
+        group.propose_in(group.epoch().unwrap(), set("k")).await,
+        group.propose_concluding(None, set("k")).await,
+    ] {
+        assert!(
+            matches!(&refused, Err(Error::Full { node, name }) if *node == short && name == "n2"),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(group.propose_freeing(None, set("k")).await.unwrap().times, 1);
+    // Who does not lead says so first.
+    let elsewhere = nodes[1].group().propose(set("k")).await;
+    assert!(matches!(elsewhere, Err(Error::NotLeader { .. })), "{elsewhere:?}");
+    for node in &mut nodes[1..] {
+        node.stop().await;
+        node.settings.limits.disk_reserve_bytes = 0;
+        node.start().await;
+    }
+    eventually("there is space again", || group.check_space().is_ok()).await;
+    assert_eq!(propose_somewhere(&running(&nodes), set("k")).await.times, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_stay_away_make_room_are_forgotten_and_may_come_back() {
+    let (_installation, mut nodes) = cluster(4, |settings| {
+        settings.timings.voter_replace_after = Duration::from_secs(1);
+        settings.timings.member_forget_after = Duration::from_millis(1500);
+        settings.timings.tick = Duration::from_millis(200);
+        settings.limits.members_max = 4;
+    })
+    .await;
+    let group = nodes[leader(&nodes).await].group().clone();
+    let aside =
+        |node: NodeId| move |group: &Group<Counters>| group.status().member(node).map(|member| member.active);
+    let last = nodes[3].group().status().node_id;
+    let look = aside(last);
+    nodes[3].cut_off().await;
+    eventually("it is set aside", || look(&group) == Some(false)).await;
+    // Its place is free, though the group remembers it.
+    let kept = nodes[3].directory().with_extension("kept");
+    std::fs::rename(nodes[3].directory(), &kept).unwrap();
+    nodes[3].start().await;
+    let replacement = nodes[3].group().status().node_id;
+    assert_ne!(replacement, last);
+    eventually("it is forgotten", || look(&group).is_none()).await;
+    nodes[3].cut_off().await;
+    std::fs::remove_dir_all(nodes[3].directory()).unwrap();
+    std::fs::rename(&kept, nodes[3].directory()).unwrap();
+    nodes[3].start().await;
+    eventually("it is back under its old id", || look(&group) == Some(true)).await;
+    propose_somewhere(&running(&nodes), set("k")).await;
+    eventually("it takes part", || {
+        let status = nodes[3].group().status();
+        status.node_id == last && status.applied >= group.status().applied
+    })
+    .await;
+    assert_eq!(times(nodes[3].group(), "k").await, 1);
 }

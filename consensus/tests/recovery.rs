@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dbfs_consensus::{Error, Settings};
+use dbfs_tests::partition::Cuts;
 use proto::raft::v1 as pb;
 use proto::raft::v1::raft_client::RaftClient;
-use support::partition::Cuts;
-use support::{Node, cluster, eventually, leader, propose_somewhere, running, set, times};
+use support::{Node, Set, cluster, eventually, leader, propose_somewhere, running, set, times};
 
 fn short_log(settings: &mut Settings) {
     settings.limits.snapshot_entries = 50;
@@ -72,6 +72,52 @@ async fn members_far_behind_are_sent_the_whole_state() {
         !names.any(|name| name.to_string_lossy().starts_with("outgoing"))
     })
     .await;
+}
+
+/// A transfer that breaks off goes on where it stopped, though the group goes on and its logs are short.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_transfer_goes_on_where_it_stopped() {
+    const VALUES: usize = 40;
+    const VALUE_BYTES: usize = 200 << 10;
+    let cuts = Cuts::default();
+    let tune = |settings: &mut Settings| {
+        short_log(settings);
+        settings.limits.log_keep_bytes = 1 << 30;
+        settings.network = cuts.network(&settings.record.control);
+    };
+    let (installation, nodes) = cluster(1, tune).await;
+    let group = nodes[0].group().clone();
+    for number in 0..VALUES {
+        let value = vec![number as u8; VALUE_BYTES];
+        let key = format!("large-{number}");
+        group.propose(Set { key, value }).await.unwrap();
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let (proposing, ending) = (group.clone(), Arc::clone(&over));
+    let proposing = tokio::spawn(async move {
+        while !ending.load(Ordering::SeqCst) {
+            proposing.propose(set("k")).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    eventually("the log is purged", || first_entry(&nodes[0].directory()) > 100).await;
+    let mut joiner = Node::new(&installation, "n2").await;
+    joiner.settings.join = vec![nodes[0].address.clone()];
+    tune(&mut joiner.settings);
+    let whole = (VALUES * VALUE_BYTES) as u64;
+    cuts.break_after(&nodes[0].address, &joiner.address, whole * 3 / 4);
+    joiner.start().await;
+    let applied = group.status().applied;
+    eventually("it has caught up", || joiner.group().status().applied >= applied).await;
+    assert_eq!(times(joiner.group(), "large-0").await, 1);
+    let sent = cuts.sent(&nodes[0].address, &joiner.address);
+    assert!(
+        sent > whole && sent < whole * 3 / 2,
+        "{sent} bytes sent of {whole}"
+    );
+    over.store(true, Ordering::SeqCst);
+    proposing.await.unwrap();
+    eventually("it votes", || group.voters() == 2).await;
 }
 
 /// Copies the files of one store as a power cut would leave them: the database, then its write-ahead log. Nothing

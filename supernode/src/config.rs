@@ -115,6 +115,9 @@ pub struct Limits {
     pub uploads_open_per_user_max: u32,
     /// Uploads of one user that were refused or aborted and are still remembered; with so many none can be opened.
     pub uploads_failed_per_user_max: u32,
+    /// Kept free under data_dir, so that deletions can be written down when it is full. Below it on any supernode that
+    /// votes, none takes what adds.
+    pub disk_reserve_bytes: ByteCount,
 }
 
 impl Default for Config {
@@ -178,6 +181,7 @@ impl Default for Limits {
             page_rows_max: 20_000,
             uploads_open_per_user_max: 10_000,
             uploads_failed_per_user_max: 10_000,
+            disk_reserve_bytes: ByteCount::mib(256),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::core::fingerprint;
 use crate::core::placement::Policy;
 use crate::core::refusal::Refusal;
+use crate::growth::{Growth, growth};
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::open_sessions::OpenSessions;
@@ -147,21 +148,7 @@ impl Context {
         }
         let keyed = dedupe.is_some();
         let fragile = matches!(body, Command::Delete(_) | Command::Rename(_)) && !keyed;
-        let adds = matches!(
-            body,
-            Command::OpenUpload(_) | Command::MakeDirectory(_) | Command::CreateUser(_)
-        );
-        let command = log::Command {
-            dedupe,
-            body: Some(body),
-        };
-        let outcome = if adds {
-            self.group.propose(command).await
-        } else {
-            // What ends, frees or tells of what happened goes on when the disk of the log is nearly full (P11).
-            self.group.propose_freeing(None, command).await
-        };
-        match outcome {
+        match self.put(None, dedupe, body).await {
             Ok(reply) => answered(reply),
             Err(consensus::Error::OutcomeUnknown) if fragile => Err(unknown(Kind::Conflict)),
             Err(error) => Err(group_error(error)),
@@ -173,12 +160,28 @@ impl Context {
     /// # Errors
     /// As [`Context::propose`], and `Stale`.
     pub(crate) async fn propose_in(&self, epoch: Epoch, body: Command) -> Result<Reply, RpcError> {
+        let outcome = self.put(Some(epoch), None, body).await;
+        outcome.map_err(group_error).and_then(answered)
+    }
+
+    /// Proposes `body` as far as the disks of the voters allow what it does to them (P11).
+    async fn put(
+        &self,
+        epoch: Option<Epoch>,
+        dedupe: Option<log::Dedupe>,
+        body: Command,
+    ) -> Result<log::Reply, consensus::Error> {
+        let growth = growth(&body);
         let command = log::Command {
-            dedupe: None,
+            dedupe,
             body: Some(body),
         };
-        let outcome = self.group.propose_freeing(Some(epoch), command).await;
-        outcome.map_err(group_error).and_then(answered)
+        match (growth, epoch) {
+            (Growth::Adds, None) => self.group.propose(command).await,
+            (Growth::Adds, Some(epoch)) => self.group.propose_in(epoch, command).await,
+            (Growth::Concludes, epoch) => self.group.propose_concluding(epoch, command).await,
+            (Growth::Frees, epoch) => self.group.propose_freeing(epoch, command).await,
+        }
     }
 
     /// Reads the signing keys that are applied here.

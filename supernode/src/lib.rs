@@ -23,6 +23,7 @@ mod admission;
 mod arrow;
 mod board;
 mod context;
+mod growth;
 mod keyring;
 mod open_sessions;
 mod passwords;

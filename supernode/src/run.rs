@@ -127,8 +127,9 @@ pub async fn run(config: Config, seams: Seams) -> Result<(), Error> {
     })?;
     let tls = Reloadable::new(identity.server_config(ALPN_CONTROL)?);
     let settings = settings(&config, &seams, &identity, listener.as_ref())?;
+    let greeting = settings.greeting();
     let opening = seams.shutdown.guard(Group::open(settings, NamesMachine));
-    let group = match turn_away_during(listener.as_mut(), Box::pin(opening)).await {
+    let group = match turn_away_during(listener.as_mut(), greeting, Box::pin(opening)).await {
         None => return Ok(()),
         Some(opened) => opened.map_err(Error::Group)?,
     };
@@ -183,7 +184,10 @@ fn settings(
         found: config.found,
         voters: config.voters as usize,
         timings: consensus::Timings::default(),
-        limits: consensus::Limits::default(),
+        limits: consensus::Limits {
+            disk_reserve_bytes: config.limits.disk_reserve_bytes.get(),
+            ..consensus::Limits::default()
+        },
         clock: seams.clock.clone(),
         random: seams.random.clone(),
         network: seams.network.clone(),

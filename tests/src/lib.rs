@@ -13,6 +13,7 @@
 mod binary;
 mod files;
 mod installation;
+pub mod partition;
 mod ports;
 mod process;
 mod statements;

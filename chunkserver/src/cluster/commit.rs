@@ -6,6 +6,7 @@ use common::ids::Epoch;
 use proto::cluster_log::v1::{self as wire, command::Command as C};
 use proto::error::RpcError;
 
+use super::growth::{Growth, growth};
 use super::handle::Cluster;
 use super::store::Reply;
 
@@ -18,15 +19,13 @@ impl Cluster {
     pub(crate) async fn commit(&self, epoch: Epoch, command: C) -> Result<Reply, RpcError> {
         let arrows = arrows(&command);
         pass(&arrows, "before");
-        let brings_data = matches!(command, C::ReserveNumbers(_) | C::OpenUpload(_) | C::Seal(_));
+        let growth = growth(&command);
         let command = wire::Command {
             command: Some(command),
         };
-        let reply = if brings_data {
-            self.group.propose_in(epoch, command).await
-        } else {
-            // What ends, frees or keeps watch goes on when the disk of the log is nearly full (P11).
-            self.group.propose_freeing(Some(epoch), command).await
+        let reply = match growth {
+            Growth::Adds => self.group.propose_in(epoch, command).await,
+            Growth::Frees => self.group.propose_freeing(Some(epoch), command).await,
         };
         let reply = reply.map_err(|error| group_error(&error))?;
         pass(&arrows, "after");

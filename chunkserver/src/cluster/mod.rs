@@ -12,6 +12,7 @@ pub mod core;
 
 mod commit;
 mod directory;
+mod growth;
 mod handle;
 mod leadership;
 mod machine;

@@ -20,6 +20,9 @@ pub struct StoreConfig {
     pub directories: Vec<DirectoryConfig>,
     /// Kept free on every disk, so that deletions can be written down when it is full.
     pub reserve_bytes: ByteCount,
+    /// What others keep free on the file system of each directory, on top of that. Found out at start.
+    #[serde(skip)]
+    pub beside_bytes: Vec<ByteCount>,
     /// A segment file takes no new record beyond this length.
     pub segment_bytes: ByteCount,
     /// Chunks that may be received at once per disk; more are refused as busy.
@@ -51,6 +54,7 @@ impl Default for StoreConfig {
         Self {
             directories: Vec::new(),
             reserve_bytes: ByteCount::mib(256),
+            beside_bytes: Vec::new(),
             segment_bytes: ByteCount::mib(256),
             writers_per_disk_max: 32,
             direct_io: true,

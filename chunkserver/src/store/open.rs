@@ -72,12 +72,14 @@ pub(super) async fn open(
     let mut handles = Vec::new();
     let mut tasks = Vec::new();
     let stop = Shutdown::new();
+    let mut beside = config.beside_bytes.iter().copied();
     for (((disk, capacity), (owner, _)), (number, loaded)) in disks
         .into_iter()
         .zip(owners)
         .zip((0..).map(DiskNumber).zip(&all_loaded))
     {
-        let space = Space::new(capacity, config.reserve_bytes, clock.clone());
+        let beside = beside.next().unwrap_or_default();
+        let space = Space::new(capacity, config.reserve_bytes, beside, clock.clone());
         let used = index.read(|content| content.disks.get(&number).map_or(0, |own| own.bytes()));
         space.set_used(used + loaded.other_bytes);
         let disk = Arc::new(StoreDisk::new(

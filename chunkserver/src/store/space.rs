@@ -17,6 +17,8 @@ const MEASURE_PERIOD: Duration = Duration::from_secs(1);
 pub(super) struct Space {
     capacity: Option<u64>,
     reserve: u64,
+    /// What others keep free on the file system.
+    beside: u64,
     clock: Clock,
     counts: Mutex<Counts>,
 }
@@ -73,10 +75,16 @@ pub(super) struct Room {
 }
 
 impl Space {
-    pub(super) fn new(capacity: Option<ByteCount>, reserve: ByteCount, clock: Clock) -> Arc<Self> {
+    pub(super) fn new(
+        capacity: Option<ByteCount>,
+        reserve: ByteCount,
+        beside: ByteCount,
+        clock: Clock,
+    ) -> Arc<Self> {
         Arc::new(Self {
             capacity: capacity.map(ByteCount::get),
             reserve: reserve.get(),
+            beside: beside.get(),
             clock,
             counts: Mutex::default(),
         })
@@ -104,7 +112,7 @@ impl Space {
     fn room_of(&self, counts: &Counts) -> Room {
         let taken = counts.used + counts.promised + self.reserve;
         let available = counts.file_system.available.get();
-        let physical = available.saturating_sub(counts.promised_since + self.reserve);
+        let physical = available.saturating_sub(counts.promised_since + self.reserve + self.beside);
         let total = counts.file_system.total.get();
         let capacity = self.capacity.map_or(total, |limit| limit.min(total));
         Room {
@@ -181,7 +189,8 @@ mod tests {
     use super::*;
 
     fn space(capacity: Option<u64>, available: u64) -> Arc<Space> {
-        let space = Space::new(capacity.map(ByteCount::new), ByteCount::new(100), Clock::real());
+        let (capacity, none) = (capacity.map(ByteCount::new), ByteCount::default());
+        let space = Space::new(capacity, ByteCount::new(100), none, Clock::real());
         space.measured(FileSystem {
             total: ByteCount::new(10_000),
             available: ByteCount::new(available),
@@ -217,5 +226,26 @@ mod tests {
         );
         space.remove(900);
         assert!(space.is_stale());
+    }
+
+    #[test]
+    fn what_others_keep_free_on_the_file_system_is_not_promised() {
+        let beside = ByteCount::new(300);
+        let space = Space::new(
+            Some(ByteCount::new(5_000)),
+            ByteCount::new(100),
+            beside,
+            Clock::real(),
+        );
+        let measured = |available| {
+            space.measured(FileSystem {
+                total: ByteCount::new(10_000),
+                available: ByteCount::new(available),
+            });
+            space.room().free
+        };
+        assert_eq!(measured(9_000), 4_900, "the limit of the directory is its own");
+        assert_eq!(measured(1_000), 600);
+        assert_eq!(measured(400), 0);
     }
 }

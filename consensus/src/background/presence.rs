@@ -16,6 +16,8 @@ use crate::transport::{Peers, record_out};
 const PERIOD: Duration = Duration::from_secs(1);
 /// After so long without a leader this member looks for one.
 const UNHEARD: Duration = Duration::from_secs(5);
+/// Periods between two looks of a lone leader for another group.
+const ELDER_PERIODS: u32 = 3;
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) struct Presence {
@@ -24,16 +26,21 @@ pub(crate) struct Presence {
     pub(crate) record: MemberRecord,
     /// Control addresses from the settings.
     pub(crate) join: Vec<String>,
-    /// Of the founder, whose row its own announcement makes; empty elsewhere.
-    pub(crate) founder_nonce: Vec<u8>,
+    /// Makes this member's row where there is none.
+    pub(crate) nonce: Vec<u8>,
 }
 
 impl Presence {
     pub(crate) async fn run(self) {
         let mut announced = false;
+        let mut periods = 0_u32;
         loop {
+            periods = periods.wrapping_add(1);
             if self.ledger.roster.timekeeper.leading().is_some() {
                 announced = self.announce_here().await;
+                if periods.is_multiple_of(ELDER_PERIODS) {
+                    self.yield_to_elder().await;
+                }
             } else {
                 let unheard = self.ledger.roster.timekeeper.unheard();
                 let lonely = unheard.is_none_or(|unheard| unheard > UNHEARD);
@@ -54,9 +61,33 @@ impl Presence {
         let announce = Announce {
             node,
             record: Some(Record::from(&self.record)),
-            founder_nonce: self.founder_nonce.clone(),
+            nonce: self.nonce.clone(),
         };
         self.ledger.commit(Kind::Announce(announce)).await.is_ok()
+    }
+
+    /// Ends this member where it has founded a group beside one that lives: nobody of that was there when it asked.
+    async fn yield_to_elder(&self) {
+        if self.ledger.roster.state.members.borrow().len() > 1 {
+            return;
+        }
+        for address in self
+            .join
+            .iter()
+            .filter(|address| **address != self.record.control)
+        {
+            let Ok(reply) = self.peers.seed().describe(address).await else {
+                continue;
+            };
+            if reply.cluster_id.as_ref() != self.peers.identity.cluster.bytes() && reply.members.len() > 1 {
+                let members = reply.members.len();
+                self.ledger.roster.health.fail(format!(
+                    "it founded a second group beside the one of {members} members that {address} belongs to: move its \
+                     directory away and start it again without found"
+                ));
+                return;
+            }
+        }
     }
 
     /// Finds a leader and tells it.
@@ -92,6 +123,7 @@ impl Presence {
             envelope: self.peers.identity.envelope(0),
             member: Some(record_out(self.peers.identity.node.get(), &self.record)),
             incarnation: self.peers.identity.incarnation.to_vec().into(),
+            nonce: self.nonce.clone().into(),
         });
         request.set_timeout(ANNOUNCE_TIMEOUT);
         client.announce(request).await.map(drop)

@@ -4,19 +4,23 @@
 //! loop decides when that happens, by entries and by bytes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 
+use crate::engine::LogId;
 use crate::ledger::Ledger;
 use crate::log::{LogStore, blocking};
 use crate::settings::Limits;
+use crate::space::{Space, SpaceBoard};
 use crate::state::StateMachine;
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// Periods between two looks at how many bytes of log are kept.
 const SURPLUS_PERIODS: u32 = 10;
+/// How many times `log_keep_bytes` of log are kept at most behind a state on its way to a member.
+const HOLD_FACTOR: u64 = 4;
 /// Periods between two quiet moments, at least.
 const QUIET_PERIODS: u32 = 30;
 /// Bytes of log in a period below which it is quiet.
@@ -27,8 +31,7 @@ pub(crate) struct Upkeep {
     pub(crate) log: LogStore,
     pub(crate) state: StateMachine,
     pub(crate) limits: Limits,
-    /// Whether the disk has less than the reserve left.
-    pub(crate) nearly_full: Arc<AtomicBool>,
+    pub(crate) space: Arc<SpaceBoard>,
 }
 
 impl Upkeep {
@@ -52,9 +55,8 @@ impl Upkeep {
                     return;
                 }
             }
-            if periods.is_multiple_of(SURPLUS_PERIODS) {
-                self.drop_surplus().await;
-            }
+            self.state.shared.transfers.expire(self.ledger.clock.moment());
+            self.purge(periods.is_multiple_of(SURPLUS_PERIODS)).await;
             let quiet = bytes - last_bytes < QUIET_BYTES_MAX;
             last_bytes = bytes;
             if quiet && periods.is_multiple_of(QUIET_PERIODS) && applied != tidied_at {
@@ -65,13 +67,36 @@ impl Upkeep {
         }
     }
 
-    async fn drop_surplus(&self) {
-        let covered = self.ledger.raft.metrics().borrow_watched().snapshot;
-        let Ok(Some(surplus)) = self.log.surplus(self.limits.log_keep_bytes).await else {
-            return;
+    /// Lets go of what the state machine covers, but for some entries for members that lag, and of more than that where
+    /// it is too many bytes. What follows a state on its way to a member stays, within bounds.
+    async fn purge(&self, by_bytes: bool) {
+        let (covered, purged) = {
+            let metrics = self.ledger.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let index = |id: Option<LogId>| id.map_or(0, |id| id.index());
+            (index(metrics.snapshot), index(metrics.purged))
         };
-        if let Some(covered) = covered {
-            let upto = surplus.min(covered.index());
+        let mut upto = covered.saturating_sub(self.limits.log_keep_entries);
+        if by_bytes && let Ok(Some(surplus)) = self.log.surplus(self.limits.log_keep_bytes).await {
+            upto = upto.max(surplus.min(covered));
+        }
+        let transfers = &self.state.shared.transfers;
+        if let Some(held) = transfers.held()
+            && held < upto
+        {
+            let bytes_max = self.limits.log_keep_bytes.saturating_mul(HOLD_FACTOR);
+            let too_many = by_bytes && matches!(self.log.surplus(bytes_max).await, Ok(Some(at)) if at > held);
+            if too_many || self.space.here().is_some_and(Space::is_short) {
+                tracing::warn!(
+                    held,
+                    "a member is sent the state for too long: the log behind it goes"
+                );
+                transfers.give_up();
+            } else {
+                upto = held;
+            }
+        }
+        if upto > purged {
             // Refused or not, the next look finds what is left.
             let _ = self.ledger.raft.trigger().purge_log(upto).await;
         }
@@ -82,13 +107,11 @@ impl Upkeep {
         let Ok(space) = blocking(move || common::disk::space_at(&directory)).await else {
             return;
         };
-        let nearly_full = space.available.get() < self.limits.disk_reserve_bytes;
-        if self.nearly_full.swap(nearly_full, Ordering::Relaxed) != nearly_full {
-            if nearly_full {
-                tracing::error!(free = %space.available, "the disk of the group is nearly full: only what frees space is taken");
-            } else {
-                tracing::info!(free = %space.available, "the disk of the group has space again");
-            }
-        }
+        let here = Space {
+            free_bytes: space.available.get(),
+            reserve_bytes: self.limits.disk_reserve_bytes,
+        };
+        let node = self.ledger.roster.identity.node;
+        self.space.measured(node.get(), here, self.ledger.clock.moment());
     }
 }

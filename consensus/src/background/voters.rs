@@ -9,7 +9,7 @@ use openraft::{ChangeMembers, EmptyNode, Instant as _};
 use crate::engine::{RaftError, WriteError};
 use crate::ledger::Ledger;
 use crate::membership::{self, Step, View, Wanted};
-use crate::schema::{Kind, SetAside};
+use crate::schema::{Forget, Kind, SetAside};
 
 const PERIOD: Duration = Duration::from_millis(500);
 /// After a step that was carried out: the next is often due already.
@@ -66,13 +66,16 @@ fn look(ledger: &Ledger, leading_for: Duration) -> View {
         .iter()
         .filter(|(_, matching)| matching.is_some_and(|id| id.index() + LAG_ENTRIES_MAX >= last))
         .map(|(node, _)| *node);
-    let rows = ledger.roster.state.members.borrow();
+    let now = ledger.roster.timekeeper.now();
+    let rows = ledger.roster.state.members.borrow().clone();
+    let aside = rows.iter().filter(|row| !row.active);
+    let aside = aside.map(|row| (row.node, now.since(row.aside_since)));
     View {
         us: metrics.id,
-        voters: membership.voter_ids().collect(),
+        configs: membership.get_joint_config().clone(),
         learners: membership.learner_ids().collect(),
-        changing: membership.get_joint_config().len() > 1,
         active: rows.iter().map(|row| (row.node, row.active)).collect(),
+        aside: aside.collect(),
         silent,
         caught_up: caught_up.collect(),
     }
@@ -81,16 +84,21 @@ fn look(ledger: &Ledger, leading_for: Duration) -> View {
 async fn carry_out(ledger: &Ledger, step: Step, view: &View) -> Result<(), String> {
     let raft = &ledger.raft;
     let changed = match step {
-        Step::Settle => raft.change_membership(view.voters.clone(), true).await,
+        Step::Settle => raft.change_membership(view.voters(), true).await,
         Step::AddLearner(node) => raft.add_learner(node, EmptyNode {}, false).await,
         Step::Promote(node) => {
             let change = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
             raft.change_membership(change, true).await
         }
         Step::Replace { old, new } => {
-            let mut voters = view.voters.clone();
+            let mut voters = view.voters();
             voters.remove(&old);
             voters.insert(new);
+            raft.change_membership(voters, true).await
+        }
+        Step::Demote(node) => {
+            let mut voters = view.voters();
+            voters.remove(&node);
             raft.change_membership(voters, true).await
         }
         Step::RemoveLearner(node) => {
@@ -98,19 +106,25 @@ async fn carry_out(ledger: &Ledger, step: Step, view: &View) -> Result<(), Strin
             raft.change_membership(change, true).await
         }
         Step::SetAside(node) => {
-            let committed = ledger.commit(Kind::SetAside(SetAside { node })).await;
-            return committed.map(drop).map_err(|error| error.to_string());
+            return commit(ledger, Kind::SetAside(SetAside { node })).await;
         }
+        Step::Forget(node) => return commit(ledger, Kind::Forget(Forget { node })).await,
     };
     changed
         .map(drop)
         .map_err(|error: RaftError<WriteError>| error.to_string())
 }
 
+async fn commit(ledger: &Ledger, kind: Kind) -> Result<(), String> {
+    let committed = ledger.commit(kind).await;
+    committed.map(drop).map_err(|error| error.to_string())
+}
+
 /// Who should lead when we end: the voter that answered last and has most of the log.
 pub(crate) fn next_leader(ledger: &Ledger) -> Option<u64> {
     let view = look(ledger, Duration::MAX);
-    let others = view.voters.iter().copied().filter(|node| *node != view.us);
+    let voters = view.voters();
+    let others = voters.into_iter().filter(|node| *node != view.us);
     others
         .filter(|node| view.caught_up.contains(node))
         .min_by_key(|node| view.silent.get(node).copied().unwrap_or(Duration::MAX))

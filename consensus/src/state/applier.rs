@@ -227,6 +227,8 @@ impl<M: Machine> Applier<M> {
         self.machine.check(&tx).map_err(failure)?;
         tx.commit().map_err(failure)?;
         sqlite::checkpoint(&connection)?;
+        // Until the old file is gone nobody opens or syncs it.
+        let _held = shared.files.hold();
         shared.files.switch(generation)?;
         self.connection = connection;
         self.position = position;
@@ -402,7 +404,14 @@ impl<M: Machine> Batch<'_, M> {
             }
             Kind::SetAside(aside) => {
                 self.changes.members = true;
-                tables::set_aside(self.tx, aside.node).map_err(failure)?;
+                tables::set_aside(self.tx, aside.node, self.position.cluster_time).map_err(failure)?;
+            }
+            Kind::Forget(forget) => {
+                self.changes.members = true;
+                // A member that came back since keeps its record.
+                if !self.membership.nodes.contains(&forget.node) {
+                    tables::forget(self.tx, forget.node).map_err(failure)?;
+                }
             }
             Kind::RaiseLevel(raise) => self.raise_level(FeatureLevel::new(raise.level))?,
             Kind::Tick(_) => {}

@@ -2,12 +2,15 @@
 //!
 //! A snapshot is installed as the next generation, under a name of its own, so that no write-ahead log of the old
 //! file can ever be replayed into the new one.
+//!
+//! Invariant: who opens or syncs the generation in force by its name holds [`Files::hold`], and so does who replaces it: a
+//! snapshot that is built never meets a file that an installation has removed.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use common::disk::{rename_durably, sync_directory, sync_file, write_durably};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::schema::invalid;
 
@@ -18,6 +21,8 @@ pub(crate) struct Files {
     directory: PathBuf,
     /// The generation in force.
     current: Mutex<u64>,
+    /// Held while the generation in force is opened, synced or replaced, which may take as long as an fsync.
+    replacing: Mutex<()>,
 }
 
 impl Files {
@@ -44,6 +49,7 @@ impl Files {
         let files = Self {
             directory: directory.to_owned(),
             current: Mutex::new(current),
+            replacing: Mutex::new(()),
         };
         if !create && !files.current().exists() {
             return Err(io::Error::new(
@@ -70,8 +76,18 @@ impl Files {
         self.directory.join(format!("state-{generation}.db"))
     }
 
+    /// Keeps the generation in force what it is. Blocks the thread.
+    pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
+        self.replacing.lock()
+    }
+
     /// Makes everything that is committed to the current file durable.
     pub(crate) fn sync_current(&self) -> io::Result<()> {
+        self.sync_both(|| common::fail::point("raft.sync:between"))
+    }
+
+    fn sync_both(&self, between: impl FnOnce()) -> io::Result<()> {
+        let _held = self.hold();
         let current = self.current();
         let wal = with_suffix(&current, "-wal");
         match sync_path(&wal) {
@@ -80,6 +96,7 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
+        between();
         sync_path(&current)?;
         sync_directory(&self.directory)
     }
@@ -139,5 +156,40 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_sync_that_meets_a_replacement_ends_before_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Arc::new(Files::open(directory.path(), true).unwrap());
+        std::fs::write(files.current(), "one").unwrap();
+        let staged = directory.path().join("incoming-1");
+        std::fs::write(&staged, "two").unwrap();
+        let (replaced, waiting) = mpsc::sync_channel(1);
+        let replacing = Arc::clone(&files);
+        files
+            .sync_both(|| {
+                std::thread::spawn(move || {
+                    let (generation, _) = replacing.stage_next(&staged).unwrap();
+                    let _held = replacing.hold();
+                    replacing.switch(generation).unwrap();
+                    replacing.remove_leftovers().unwrap();
+                    replaced.send(()).unwrap();
+                });
+                let early = waiting.recv_timeout(Duration::from_millis(200));
+                assert!(early.is_err(), "it was replaced between the two syncs");
+            })
+            .unwrap();
+        waiting.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert_eq!(std::fs::read(files.current()).unwrap(), b"two");
     }
 }

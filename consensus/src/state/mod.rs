@@ -12,6 +12,7 @@
 
 mod applier;
 mod files;
+mod outgoing;
 mod readers;
 mod snapshot;
 mod tables;
@@ -38,8 +39,9 @@ use crate::settings::Settings;
 use crate::sqlite::failure;
 use crate::state::applier::{Applier, Job};
 pub(crate) use crate::state::files::Files;
+pub(crate) use crate::state::outgoing::{Outgoing, Transfers};
 pub(crate) use crate::state::readers::Readers;
-pub(crate) use crate::state::snapshot::{Scratch, SnapshotFile};
+pub(crate) use crate::state::snapshot::{Scratch, SnapshotFile, check_space, digest_of};
 
 /// Batches waiting for the applying thread.
 const JOBS_WAITING_MAX: usize = 16;
@@ -77,6 +79,9 @@ pub(crate) struct Shared {
     pub(crate) members: watch::Sender<Arc<[MemberRow]>>,
     pub(crate) durable: Arc<AtomicU64>,
     pub(crate) health: Health,
+    pub(crate) transfers: Transfers,
+    /// What snapshots leave free on the disk.
+    pub(crate) reserve_bytes: u64,
 }
 
 /// Where the state machine stands.
@@ -101,6 +106,8 @@ pub(crate) struct MemberRow {
     pub(crate) node: u64,
     pub(crate) active: bool,
     pub(crate) record: crate::status::MemberRecord,
+    /// When it was set aside; 0 while it takes part.
+    pub(crate) aside_since: ClusterTime,
 }
 
 /// Whether the builds of all members know `level`: of those that take part, and of every node that the log is sent to.
@@ -149,6 +156,8 @@ impl StateMachine {
             members: watch::Sender::new(members),
             durable,
             health,
+            transfers: Transfers::default(),
+            reserve_bytes: settings.limits.disk_reserve_bytes,
         });
         applier.spawn(waiting, Arc::clone(&shared))?;
         tokio::spawn(commit_in_time(
@@ -172,6 +181,19 @@ impl StateMachine {
             let _ = closed.await;
         }
         self.shared.readers.close();
+    }
+
+    /// The state machine as it stands now; `None` before anything is applied.
+    async fn pin(&self) -> io::Result<Option<Arc<Outgoing>>> {
+        self.shared.reveal().await?;
+        let shared = Arc::clone(&self.shared);
+        let pinned = blocking(move || {
+            let _held = shared.files.hold();
+            let directory = shared.files.directory().to_owned();
+            snapshot::pin(&shared.files.current(), directory, shared.reserve_bytes)
+        });
+        let pinned = pinned.await?;
+        Ok(pinned.map(|(meta, pinned)| Outgoing::new(meta, pinned)))
     }
 
     async fn run<T>(&self, make: impl FnOnce(oneshot::Sender<io::Result<T>>) -> Job) -> io::Result<T> {
@@ -287,12 +309,17 @@ impl RaftStateMachine<Types> for StateMachine {
         self.run(|done| Job::Install { meta, snapshot, done }).await
     }
 
+    /// Openraft asks for it to send it: what is on its way to a member already is sent to the next as well.
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf>> {
-        self.shared.reveal().await?;
-        let path = self.shared.files.current();
-        let directory = self.shared.files.directory().to_owned();
-        let pinned = blocking(move || snapshot::pin(&path, directory)).await?;
-        Ok(pinned.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
+        let transfers = &self.shared.transfers;
+        let outgoing = match transfers.under_way() {
+            Some(outgoing) => Some(outgoing),
+            None => self.pin().await?.inspect(|pinned| transfers.begin(pinned)),
+        };
+        Ok(outgoing.map(|outgoing| Snapshot {
+            meta: outgoing.meta.clone(),
+            snapshot: SnapshotFile::Outgoing(outgoing),
+        }))
     }
 }
 
@@ -303,15 +330,21 @@ impl RaftSnapshotBuilder<Types> for StateMachine {
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf> {
         // First pinned, then synced: what the description says must be durable, for the log behind it may go.
-        let pinned = self.get_current_snapshot().await?;
+        let pinned = self.pin().await?;
         let applied = self.shared.make_durable().await?;
-        Ok(pinned.unwrap_or_else(|| Snapshot {
-            meta: SnapshotMeta {
-                last_log_id: None,
-                last_membership: applied.membership.as_ref().clone(),
+        Ok(match pinned {
+            Some(outgoing) => Snapshot {
+                meta: outgoing.meta.clone(),
+                snapshot: SnapshotFile::Outgoing(outgoing),
             },
-            snapshot: SnapshotFile::Nothing,
-        }))
+            None => Snapshot {
+                meta: SnapshotMeta {
+                    last_log_id: None,
+                    last_membership: applied.membership.as_ref().clone(),
+                },
+                snapshot: SnapshotFile::Nothing,
+            },
+        })
     }
 }
 

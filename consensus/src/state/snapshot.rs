@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use common::ids::Digest;
 use common::random::Random;
@@ -11,6 +12,7 @@ use rusqlite::backup::{Backup, StepResult};
 use crate::engine::{self, SnapshotMeta};
 use crate::sqlite::{self, failure};
 use crate::state::files::{remove_if_there, with_suffix};
+use crate::state::outgoing::Outgoing;
 use crate::state::tables;
 
 /// Pages copied per step.
@@ -21,7 +23,7 @@ pub(crate) enum SnapshotFile {
     /// Of a state machine to which nothing was applied.
     Nothing,
     /// A reader that holds the state machine at the snapshot's position; nothing is copied until it is sent.
-    Pinned(Pinned),
+    Outgoing(Arc<Outgoing>),
     /// Complete, verified and synced, to be installed.
     Received(Scratch),
 }
@@ -29,6 +31,8 @@ pub(crate) enum SnapshotFile {
 pub(crate) struct Pinned {
     connection: Connection,
     directory: PathBuf,
+    /// What a copy leaves free.
+    reserve_bytes: u64,
 }
 
 /// A file that goes when it is no longer needed.
@@ -38,6 +42,11 @@ impl Scratch {
     pub(crate) fn new(directory: &Path, prefix: &str) -> Self {
         let name = format!("{prefix}-{:016x}", Random::system().number());
         Self(directory.join(name))
+    }
+
+    /// The file at `path`.
+    pub(crate) const fn at(path: PathBuf) -> Self {
+        Self(path)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -59,7 +68,11 @@ impl Drop for Scratch {
 }
 
 /// The state machine at `path` as it stands now; `None` before anything is applied.
-pub(crate) fn pin(path: &Path, directory: PathBuf) -> io::Result<Option<(SnapshotMeta, SnapshotFile)>> {
+pub(crate) fn pin(
+    path: &Path,
+    directory: PathBuf,
+    reserve_bytes: u64,
+) -> io::Result<Option<(SnapshotMeta, Pinned)>> {
     let connection = sqlite::open_reader(path)?;
     // The read transaction stays open as long as the connection: the position cannot move under the copy.
     connection.execute_batch("BEGIN").map_err(failure)?;
@@ -73,13 +86,12 @@ pub(crate) fn pin(path: &Path, directory: PathBuf) -> io::Result<Option<(Snapsho
         last_log_id: position.applied.map(engine::log_id),
         last_membership: engine::stored_membership(&membership)?,
     };
-    Ok(Some((
-        meta,
-        SnapshotFile::Pinned(Pinned {
-            connection,
-            directory,
-        }),
-    )))
+    let pinned = Pinned {
+        connection,
+        directory,
+        reserve_bytes,
+    };
+    Ok(Some((meta, pinned)))
 }
 
 /// A copy of a pinned state machine, with its length and digest.
@@ -94,8 +106,8 @@ impl SnapshotFile {
     pub(crate) fn into_file(self, directory: &Path) -> io::Result<Scratch> {
         match self {
             SnapshotFile::Received(file) => Ok(file),
-            SnapshotFile::Pinned(pinned) => {
-                let file = pinned.copy_to(directory)?;
+            SnapshotFile::Outgoing(outgoing) => {
+                let file = outgoing.take_pinned()?.copy_to(directory)?;
                 common::disk::sync_file(&std::fs::File::open(file.path())?)?;
                 Ok(file)
             }
@@ -107,6 +119,15 @@ impl SnapshotFile {
 impl Pinned {
     /// Copies the file. Takes as long as reading and writing it; blocks the thread.
     pub(crate) fn copy(self) -> io::Result<Copy> {
+        let pages: u64 = self
+            .connection
+            .query_row(
+                "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+                [],
+                |row| row.get::<_, i64>(0).map(i64::cast_unsigned),
+            )
+            .map_err(failure)?;
+        check_space(&self.directory, pages, self.reserve_bytes)?;
         let file = self.copy_to(&self.directory)?;
         let (length, digest) = digest_of(file.path())?;
         Ok(Copy { file, length, digest })
@@ -128,6 +149,17 @@ impl Pinned {
         }
         Ok(file)
     }
+}
+
+/// Whether `bytes` fit into `directory` and leave the reserve.
+pub(crate) fn check_space(directory: &Path, bytes: u64, reserve_bytes: u64) -> io::Result<()> {
+    let free = common::disk::space_at(directory)?.available.get();
+    if free < bytes.saturating_add(reserve_bytes) {
+        let text =
+            format!("a snapshot needs {bytes} bytes beside the reserve of {reserve_bytes}, {free} are free");
+        return Err(io::Error::new(io::ErrorKind::StorageFull, text));
+    }
+    Ok(())
 }
 
 pub(crate) fn digest_of(path: &Path) -> io::Result<(u64, Digest)> {

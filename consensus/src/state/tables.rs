@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use common::time::ClusterTime;
 use prost::Message;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
@@ -65,7 +66,7 @@ pub(crate) fn save_membership(tx: &Transaction<'_>, membership: &schema::Members
 
 pub(crate) fn members(connection: &Connection) -> io::Result<Arc<[MemberRow]>> {
     let mut statement = connection
-        .prepare_cached("SELECT node, active, record FROM consensus_members ORDER BY node")
+        .prepare_cached("SELECT node, active, record, aside_since FROM consensus_members ORDER BY node")
         .map_err(failure)?;
     let mut rows = statement.query([]).map_err(failure)?;
     let mut members = Vec::new();
@@ -76,6 +77,7 @@ pub(crate) fn members(connection: &Connection) -> io::Result<Arc<[MemberRow]>> {
             node: row.get::<_, i64>(0).map_err(failure)?.cast_unsigned(),
             active: row.get(1).map_err(failure)?,
             record: record.into(),
+            aside_since: ClusterTime::from_millis(row.get::<_, i64>(3).map_err(failure)?.cast_unsigned()),
         });
     }
     Ok(members.into())
@@ -93,15 +95,16 @@ pub(crate) fn join(tx: &Transaction<'_>, index: u64, join: Join) -> rusqlite::Re
         .optional()?;
     if let Some(node) = known {
         tx.execute(
-            "UPDATE consensus_members SET active = 1, record = ?2 WHERE node = ?1",
+            "UPDATE consensus_members SET active = 1, record = ?2, aside_since = 0 WHERE node = ?1",
             params![node, record],
         )?;
         return Ok(Ok(node.cast_unsigned()));
     }
-    let count: i64 = tx.query_row("SELECT count(*) FROM consensus_members", [], |row| row.get(0))?;
+    let taking_part = "SELECT count(*) FROM consensus_members WHERE active = 1";
+    let count: i64 = tx.query_row(taking_part, [], |row| row.get(0))?;
     if count.cast_unsigned() >= join.members_max {
         return Ok(Err(format!(
-            "it has {count} members already, the most it may have"
+            "{count} members take part already, the most that may"
         )));
     }
     tx.execute(
@@ -111,26 +114,37 @@ pub(crate) fn join(tx: &Transaction<'_>, index: u64, join: Join) -> rusqlite::Re
     Ok(Ok(index))
 }
 
-/// Replaces a member's record and makes it take part. The founder's row is made by its first announcement.
+/// Replaces a member's record and makes it take part. A member without a row gets one: the founder, and one that was
+/// forgotten.
 pub(crate) fn announce(tx: &Transaction<'_>, announce: schema::Announce) -> rusqlite::Result<()> {
     let record = announce.record.unwrap_or_default().encode_to_vec();
     let node = announce.node.cast_signed();
     let updated = tx.execute(
-        "UPDATE consensus_members SET active = 1, record = ?2 WHERE node = ?1",
+        "UPDATE consensus_members SET active = 1, record = ?2, aside_since = 0 WHERE node = ?1",
         params![node, record],
     )?;
-    if updated == 0 && !announce.founder_nonce.is_empty() {
+    if updated == 0 && !announce.nonce.is_empty() {
+        // A nonce that has led to another member since is that member's.
         tx.execute(
-            "INSERT INTO consensus_members (node, nonce, active, record) VALUES (?1, ?2, 1, ?3)",
-            params![node, announce.founder_nonce, record],
+            "INSERT OR IGNORE INTO consensus_members (node, nonce, active, record) VALUES (?1, ?2, 1, ?3)",
+            params![node, announce.nonce, record],
         )?;
     }
     Ok(())
 }
 
-pub(crate) fn set_aside(tx: &Transaction<'_>, node: u64) -> rusqlite::Result<()> {
+pub(crate) fn set_aside(tx: &Transaction<'_>, node: u64, now_millis: u64) -> rusqlite::Result<()> {
     tx.execute(
-        "UPDATE consensus_members SET active = 0 WHERE node = ?1",
+        "UPDATE consensus_members SET active = 0, aside_since = ?2 WHERE node = ?1 AND active = 1",
+        [node.cast_signed(), now_millis.cast_signed()],
+    )
+    .map(drop)
+}
+
+/// Removes the row of a member that takes no part.
+pub(crate) fn forget(tx: &Transaction<'_>, node: u64) -> rusqlite::Result<()> {
+    tx.execute(
+        "DELETE FROM consensus_members WHERE node = ?1 AND active = 0",
         [node.cast_signed()],
     )
     .map(drop)

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +22,12 @@ use openraft::raft::{
 use openraft::{EmptyNode, OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use prost::Message;
 use proto::raft::v1 as pb;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tonic::{Code, Status};
 
 use crate::cluster_time::Timekeeper;
 use crate::engine::Types;
-use crate::log::blocking;
+use crate::space::SpaceBoard;
 use crate::state::{self, SnapshotFile};
 use crate::transport::SNAPSHOT_PART_BYTES;
 use crate::transport::peers::{Client, Lane, Peers};
@@ -47,6 +48,8 @@ type ReplyStream = BoxStream<'static, RpcResult<StreamAppendResult<Types>>>;
 pub(crate) struct Links {
     pub(crate) peers: Arc<Peers>,
     pub(crate) timekeeper: Arc<Timekeeper>,
+    pub(crate) space: Arc<SpaceBoard>,
+    pub(crate) state: Arc<state::Shared>,
     pub(crate) clock: Clock,
     pub(crate) snapshot_timeout: Duration,
 }
@@ -140,6 +143,7 @@ impl Link {
             let input = futures::stream::iter([first]).chain(rest).boxed();
             let mut client = link.client(Lane::Log)?;
             let (links, target) = (link.links.clone(), link.target);
+            let replied = links.clone();
             let requests = hold_commits(input, links.clock.clone()).map(move |request| {
                 let time = links.timekeeper.now().as_millis();
                 wire::append_out(&links.peers.identity, target, time, request)
@@ -147,8 +151,11 @@ impl Link {
             let requests: BoxStream<'static, pb::AppendRequest> = Box::pin(requests);
             let calling: BoxFuture<'_, _> = Box::pin(client.append(requests));
             let replies = link.limited(RPCTypes::AppendEntries, &option, calling).await?;
-            let results = replies.map(|reply| {
+            let results = replies.map(move |reply| {
                 let reply = reply.map_err(|status| failed(&status))?;
+                if let Some(space) = wire::space(&reply) {
+                    replied.space.told(target, space, replied.clock.moment());
+                }
                 wire::append_reply(&reply).map_err(|status| failed(&status))
             });
             let results: ReplyStream = Box::pin(results);
@@ -161,27 +168,37 @@ impl Link {
         vote: &VoteOf<Types>,
         snapshot: SnapshotOf<Types, SnapshotFile>,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let SnapshotFile::Pinned(pinned) = snapshot.snapshot else {
+        let SnapshotFile::Outgoing(outgoing) = snapshot.snapshot else {
             return Err(broken(&io::Error::other("this snapshot is not to be sent")));
         };
-        let copy = blocking(move || pinned.copy())
-            .await
-            .map_err(|error| broken(&error))?;
+        let copy = outgoing.copy().await.map_err(|error| broken(&error))?;
+        // For another member, and for this one if the transfer breaks off.
+        let transfers = &self.links.state.transfers;
+        transfers.keep(Arc::clone(&outgoing), self.links.clock.moment());
+        let mut client = self.client(Lane::Snapshot)?;
+        let envelope = self.links.peers.identity.envelope(self.target);
+        let asked = client.snapshot_held(pb::SnapshotHeldRequest {
+            envelope: envelope.clone(),
+            length: copy.length,
+            digest: copy.digest.bytes().to_vec().into(),
+        });
+        let held = asked.await.map_err(|status| failed(&status))?.into_inner().bytes;
         let header = pb::SnapshotHeader {
-            envelope: self.links.peers.identity.envelope(self.target),
+            envelope,
             vote: Some(wire::vote_out(vote)),
             meta: state::meta_out(&snapshot.meta).encode_to_vec().into(),
             length: copy.length,
             digest: copy.digest.bytes().to_vec().into(),
+            offset: held,
         };
         tracing::info!(
             target_node = self.target,
             bytes = copy.length,
+            held,
             "sending a snapshot"
         );
-        let file = tokio::fs::File::open(copy.file.path())
-            .await
-            .map_err(|error| broken(&error))?;
+        let opening = open_at(copy.file.path(), held).await;
+        let file = opening.map_err(|error| broken(&error))?;
         let first = pb::SnapshotPart {
             part: Some(pb::snapshot_part::Part::Header(header)),
         };
@@ -190,15 +207,18 @@ impl Link {
         let parts = futures::stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.map(|part| (part, receiver))
         });
-        let mut client = self.client(Lane::Snapshot)?;
         let (fed, reply) = tokio::join!(feeding, client.install_snapshot(parts));
         let reply = reply.map_err(|status| failed(&status))?.into_inner();
         fed.map_err(|error| broken(&error))?;
         let vote = wire::vote(reply.vote.as_ref()).map_err(|status| failed(&status))?;
-        // The copy is needed until here.
-        drop(copy);
         Ok(SnapshotResponse::new(vote))
     }
+}
+
+async fn open_at(path: &Path, offset: u64) -> io::Result<tokio::fs::File> {
+    let mut file = tokio::fs::File::open(path).await?;
+    file.seek(io::SeekFrom::Start(offset)).await?;
+    Ok(file)
 }
 
 /// Reads the file into `parts`; ends early when nobody takes them any more.

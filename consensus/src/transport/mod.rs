@@ -8,6 +8,7 @@
 
 mod client;
 mod peers;
+mod receiving;
 mod service;
 mod wire;
 

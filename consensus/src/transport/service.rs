@@ -1,6 +1,5 @@
 //! What a member answers to other processes.
 
-use std::io;
 use std::sync::Arc;
 
 use common::ids::{Digest, JoinNonce};
@@ -13,7 +12,6 @@ use proto::control::Peer;
 use proto::error::RpcError;
 use proto::raft::v1 as pb;
 use proto::raft::v1::raft_server::Raft as RaftRpc;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -22,9 +20,11 @@ use crate::engine::Raft;
 use crate::error::Error;
 use crate::rivals;
 use crate::schema;
-use crate::state::{self, Scratch, SnapshotFile};
+use crate::space::SpaceBoard;
+use crate::state::{self, SnapshotFile};
 use crate::status::{Member, MemberRecord};
 use crate::transport::peers::Peers;
+use crate::transport::receiving;
 use crate::transport::wire;
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -37,7 +37,7 @@ pub(crate) trait Desk: Send + Sync + 'static {
     /// Commits a join; leader only.
     async fn join(&self, nonce: JoinNonce, record: MemberRecord) -> Result<u64, Error>;
     /// Commits a member's own record, where it is new; leader only.
-    async fn announce(&self, node: u64, record: MemberRecord) -> Result<(), Error>;
+    async fn announce(&self, node: u64, nonce: Vec<u8>, record: MemberRecord) -> Result<(), Error>;
     /// Who leads, and all members.
     fn describe(&self) -> (Option<Member>, Arc<[Member]>);
 }
@@ -49,6 +49,7 @@ pub(crate) struct RaftService {
     pub(crate) state: Arc<state::Shared>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) timekeeper: Arc<Timekeeper>,
+    pub(crate) space: Arc<SpaceBoard>,
     pub(crate) desk: Arc<dyn Desk>,
     /// One snapshot is received at a time.
     pub(crate) receiving: Arc<Semaphore>,
@@ -75,36 +76,6 @@ impl RaftService {
                 self.role.server_name()
             ))),
         }
-    }
-
-    async fn receive(
-        &self,
-        header: &pb::SnapshotHeader,
-        mut parts: Streaming<pb::SnapshotPart>,
-    ) -> io::Result<Scratch> {
-        let scratch = Scratch::new(self.state.files.directory(), "incoming");
-        let mut file = tokio::fs::File::create(scratch.path()).await?;
-        let (mut hasher, mut received) = (blake3::Hasher::new(), 0_u64);
-        while let Some(part) = parts.message().await.map_err(io::Error::other)? {
-            let Some(pb::snapshot_part::Part::Bytes(bytes)) = part.part else {
-                return Err(schema::invalid("a snapshot part holds no bytes"));
-            };
-            received += bytes.len() as u64;
-            if received > header.length {
-                return Err(schema::invalid("the snapshot is longer than announced"));
-            }
-            hasher.update(&bytes);
-            file.write_all(&bytes).await?;
-        }
-        file.flush().await?;
-        let announced = Digest::try_from(header.digest.as_ref()).map_err(schema::invalid)?;
-        if received != header.length || Digest::new(*hasher.finalize().as_bytes()) != announced {
-            return Err(schema::invalid("the snapshot arrived damaged"));
-        }
-        drop(file);
-        let path = scratch.path().to_owned();
-        crate::log::blocking(move || common::disk::sync_file(&std::fs::File::open(path)?)).await?;
-        Ok(scratch)
     }
 }
 
@@ -171,13 +142,24 @@ impl RaftRpc for RaftService {
                 let next = request.map_err(|status| *refused.lock() = Some(status)).ok();
                 async move { next }
             });
-        let replies = self.raft.stream_append(requests).map(|result| {
+        let space = Arc::clone(&self.space);
+        let replies = self.raft.stream_append(requests).map(move |result| {
             let result = result.map_err(fatal)?;
-            Ok(wire::append_reply_out(&result))
+            Ok(wire::append_reply_out(&result, space.here()))
         });
         let last = stream::once(async move { refusal.lock().take() });
         let last = last.filter_map(|status| async move { status.map(Err) });
         Ok(Response::new(replies.chain(last).boxed()))
+    }
+
+    async fn snapshot_held(&self, request: Request<pb::SnapshotHeldRequest>) -> Reply<pb::SnapshotHeldReply> {
+        self.admit(&request)?;
+        let request = request.into_inner();
+        self.peers.identity.check(request.envelope.as_ref())?;
+        let digest = Digest::try_from(request.digest.as_ref())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let bytes = receiving::held(self.state.files.directory(), digest, request.length);
+        Ok(Response::new(pb::SnapshotHeldReply { bytes }))
     }
 
     async fn install_snapshot(
@@ -198,8 +180,12 @@ impl RaftRpc for RaftService {
         let Ok(_receiving) = self.receiving.try_acquire() else {
             return Err(Status::unavailable("another snapshot is being received"));
         };
-        let received = self.receive(&header, parts).await;
-        let received = received.map_err(|error| Status::unavailable(error.to_string()))?;
+        let (directory, reserve_bytes) = (self.state.files.directory(), self.state.reserve_bytes);
+        let received = receiving::receive(directory, reserve_bytes, &header, parts).await;
+        let received = received.map_err(|error| {
+            tracing::warn!(%error, "a snapshot could not be received");
+            Status::unavailable(error.to_string())
+        })?;
         let snapshot = Snapshot {
             meta,
             snapshot: SnapshotFile::Received(received),
@@ -266,7 +252,8 @@ impl RaftRpc for RaftService {
         let node = request.envelope.as_ref().map_or(0, |envelope| envelope.from_node);
         let record = wire::record(request.member)?;
         rivals::check_move(&self.peers, node, &request.incarnation, &record.control).await?;
-        self.desk.announce(node, record).await.map_err(status)?;
+        let nonce = request.nonce.to_vec();
+        self.desk.announce(node, nonce, record).await.map_err(status)?;
         Ok(Response::new(pb::AnnounceReply {}))
     }
 }

@@ -12,6 +12,7 @@ use tonic::Status;
 
 use crate::engine::{self, Entry, LogId, Types, Vote};
 use crate::machine::FeatureLevel;
+use crate::space::Space;
 use crate::status::{Member, MemberRecord};
 
 /// Who speaks, and of which group.
@@ -209,7 +210,7 @@ pub(crate) fn append(request: pb::AppendRequest) -> Result<AppendEntriesRequest<
     })
 }
 
-pub(crate) fn append_reply_out(result: &StreamAppendResult<Types>) -> pb::AppendReply {
+pub(crate) fn append_reply_out(result: &StreamAppendResult<Types>, space: Option<Space>) -> pb::AppendReply {
     use pb::append_reply::Outcome;
     let outcome = match result {
         Ok(stored) => Outcome::Stored(pb::Stored {
@@ -220,7 +221,19 @@ pub(crate) fn append_reply_out(result: &StreamAppendResult<Types>) -> pb::Append
     };
     pb::AppendReply {
         outcome: Some(outcome),
+        space: space.map(|space| pb::Space {
+            free_bytes: space.free_bytes,
+            reserve_bytes: space.reserve_bytes,
+        }),
     }
+}
+
+/// What the member that replies says about its disk.
+pub(crate) fn space(reply: &pb::AppendReply) -> Option<Space> {
+    reply.space.as_ref().map(|space| Space {
+        free_bytes: space.free_bytes,
+        reserve_bytes: space.reserve_bytes,
+    })
 }
 
 pub(crate) fn append_reply(reply: &pb::AppendReply) -> Result<StreamAppendResult<Types>, Status> {

@@ -8,10 +8,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 #![allow(clippy::disallowed_methods, reason = "tests wait by the machine's clock")]
 
-pub mod partition;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::ids::Epoch;
@@ -26,7 +25,11 @@ use proto::control::{Limits as ServerLimits, Routes, serve};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 /// Counts how often each key was set, so that a command applied twice shows.
-pub struct Counters;
+#[derive(Clone, Default)]
+pub struct Counters {
+    /// How long applying each command takes on this member, in milliseconds.
+    pub slow_millis: Arc<AtomicU64>,
+}
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Set {
@@ -60,6 +63,7 @@ impl Machine for Counters {
     }
 
     fn apply(&mut self, tx: &Transaction<'_>, at: &Applying, command: Set) -> rusqlite::Result<Done> {
+        std::thread::sleep(Duration::from_millis(self.slow_millis.load(Ordering::Relaxed)));
         let mut done = Done {
             times: 0,
             sequence: at.sequence,
@@ -118,6 +122,7 @@ pub struct Node {
     pub name: String,
     pub address: String,
     pub settings: Settings,
+    pub machine: Counters,
     listener: Option<Box<dyn Listen>>,
     running: Option<Running>,
 }
@@ -166,6 +171,7 @@ impl Node {
             name: name.to_owned(),
             address,
             settings,
+            machine: Counters::default(),
             listener: Some(listener),
             running: None,
         }
@@ -176,7 +182,7 @@ impl Node {
     }
 
     pub async fn try_start(&mut self) -> Result<(), Error> {
-        let (group, shutdown, server) = self.serve(Counters).await?;
+        let (group, shutdown, server) = self.serve(self.machine.clone()).await?;
         self.running = Some(Running {
             group,
             shutdown,

@@ -101,6 +101,9 @@ pub struct AppendRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AppendReply {
+    /// The disk under the receiver's log. Absent until it is measured.
+    #[prost(message, optional, tag = "4")]
+    pub space: ::core::option::Option<Space>,
     #[prost(oneof = "append_reply::Outcome", tags = "1, 2, 3")]
     pub outcome: ::core::option::Option<append_reply::Outcome>,
 }
@@ -118,6 +121,14 @@ pub mod append_reply {
         #[prost(message, tag = "3")]
         HigherVote(super::Vote),
     }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Space {
+    #[prost(uint64, tag = "1")]
+    pub free_bytes: u64,
+    /// Kept free for what frees: below it the group takes nothing that adds.
+    #[prost(uint64, tag = "2")]
+    pub reserve_bytes: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Stored {
@@ -153,6 +164,23 @@ pub struct SnapshotHeader {
     /// BLAKE3 of the file.
     #[prost(bytes = "bytes", tag = "5")]
     pub digest: ::prost::bytes::Bytes,
+    /// Where the bytes begin that follow: what the receiver holds already.
+    #[prost(uint64, tag = "6")]
+    pub offset: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SnapshotHeldRequest {
+    #[prost(message, optional, tag = "1")]
+    pub envelope: ::core::option::Option<Envelope>,
+    #[prost(uint64, tag = "2")]
+    pub length: u64,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub digest: ::prost::bytes::Bytes,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SnapshotHeldReply {
+    #[prost(uint64, tag = "1")]
+    pub bytes: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotReply {
@@ -251,6 +279,9 @@ pub struct AnnounceRequest {
     /// 16 bytes, chosen at each start of the process: a move is refused while another process of the identity runs.
     #[prost(bytes = "bytes", tag = "9")]
     pub incarnation: ::prost::bytes::Bytes,
+    /// Under which the caller joined or founded: it gets its row back where it was forgotten.
+    #[prost(bytes = "bytes", tag = "10")]
+    pub nonce: ::prost::bytes::Bytes,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AnnounceReply {}
@@ -411,7 +442,32 @@ pub mod raft_client {
             req.extensions_mut().insert(GrpcMethod::new("dbfs.raft.v1.Raft", "Append"));
             self.inner.streaming(req, path, codec).await
         }
-        /// A whole state machine as a file: a header first, then its bytes in order.
+        /// How much the receiver holds of a snapshot whose transfer broke off.
+        pub async fn snapshot_held(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SnapshotHeldRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SnapshotHeldReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/dbfs.raft.v1.Raft/SnapshotHeld",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("dbfs.raft.v1.Raft", "SnapshotHeld"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A whole state machine as a file: a header first, then its bytes in order, from the header's offset on.
         pub async fn install_snapshot(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::SnapshotPart>,
@@ -557,7 +613,15 @@ pub mod raft_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::AppendRequest>>,
         ) -> std::result::Result<tonic::Response<Self::AppendStream>, tonic::Status>;
-        /// A whole state machine as a file: a header first, then its bytes in order.
+        /// How much the receiver holds of a snapshot whose transfer broke off.
+        async fn snapshot_held(
+            &self,
+            request: tonic::Request<super::SnapshotHeldRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SnapshotHeldReply>,
+            tonic::Status,
+        >;
+        /// A whole state machine as a file: a header first, then its bytes in order, from the header's offset on.
         async fn install_snapshot(
             &self,
             request: tonic::Request<tonic::Streaming<super::SnapshotPart>>,
@@ -787,6 +851,49 @@ pub mod raft_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/dbfs.raft.v1.Raft/SnapshotHeld" => {
+                    #[allow(non_camel_case_types)]
+                    struct SnapshotHeldSvc<T: Raft>(pub Arc<T>);
+                    impl<T: Raft> tonic::server::UnaryService<super::SnapshotHeldRequest>
+                    for SnapshotHeldSvc<T> {
+                        type Response = super::SnapshotHeldReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SnapshotHeldRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Raft>::snapshot_held(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SnapshotHeldSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

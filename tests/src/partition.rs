@@ -1,6 +1,6 @@
 //! A network that can be cut between members, connections under way included.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,9 +11,23 @@ use common::net::{Connection, Listen, Network, Pending, Transport};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+type Pair = (String, String);
+
 /// Which pairs (from, to) of control addresses are cut.
 #[derive(Clone, Default)]
-pub struct Cuts(Arc<Mutex<BTreeSet<(String, String)>>>, Arc<AtomicUsize>);
+pub struct Cuts(
+    Arc<Mutex<BTreeSet<Pair>>>,
+    Arc<AtomicUsize>,
+    Arc<Mutex<BTreeMap<Pair, Sent>>>,
+);
+
+/// What went from one to another.
+#[derive(Clone, Copy, Default)]
+struct Sent {
+    bytes: u64,
+    /// The connection breaks once when so many went.
+    break_at: Option<u64>,
+}
 
 impl Cuts {
     /// The network as the member at `own` sees it.
@@ -34,6 +48,20 @@ impl Cuts {
         }
     }
 
+    /// The connection over which `from` sends breaks once, when so many bytes went to `to`.
+    pub fn break_after(&self, from: &str, to: &str, bytes: u64) {
+        let mut sent = self.2.lock();
+        sent.entry((from.to_owned(), to.to_owned())).or_default().break_at = Some(bytes);
+    }
+
+    /// Bytes that `from` sent to `to` over connections that it opened.
+    pub fn sent(&self, from: &str, to: &str) -> u64 {
+        let sent = self.2.lock();
+        sent.get(&(from.to_owned(), to.to_owned()))
+            .map_or(0, |sent| sent.bytes)
+    }
+
+    /// Ends all cuts.
     pub fn heal(&self) {
         self.0.lock().clear();
     }
@@ -111,7 +139,15 @@ impl AsyncWrite for CutStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.check()?;
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        let mut all = self.cuts.2.lock();
+        let sent = all.entry((self.from.clone(), self.to.clone())).or_default();
+        sent.bytes += written as u64;
+        if sent.break_at.is_some_and(|at| sent.bytes >= at) {
+            sent.break_at = None;
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
