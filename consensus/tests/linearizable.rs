@@ -18,10 +18,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::random::Random;
-use dbfs_consensus::Group;
+use dbfs_consensus::{Error, Group, Role};
+use dbfs_tests::partition::Cuts;
 use parking_lot::Mutex;
-use support::partition::Cuts;
-use support::{Counters, cluster, count, leader, set};
+use support::{Counters, cluster, count, eventually, leader, set};
 
 const KEYS: u64 = 4;
 const CLIENTS: u64 = 6;
@@ -175,6 +175,129 @@ async fn histories_under_partitions_are_linearizable() {
         );
         let wrong = contradiction(history);
         assert!(wrong.is_none(), "key {key}, seed {seed}: {wrong:?}\n{history:?}");
+    }
+}
+
+/// One client's calls, one after the other.
+#[derive(Default)]
+struct Recorder(Mutex<Histories>);
+
+impl Recorder {
+    async fn add(&self, group: &Group<Counters>) -> Result<u64, Error> {
+        let at = self.0.lock().call(0, true);
+        let answer = group.propose(set("k")).await.map(|done| done.times);
+        self.note(at, answer)
+    }
+
+    async fn read(&self, group: &Group<Counters>) -> Result<u64, Error> {
+        let at = self.0.lock().call(0, false);
+        let answer = group.read(|tables| count(tables, "k")).await;
+        self.note(at, answer)
+    }
+
+    fn note(&self, at: usize, answer: Result<u64, Error>) -> Result<u64, Error> {
+        if let Ok(value) = answer {
+            self.0.lock().answer(0, at, value);
+        }
+        answer
+    }
+
+    fn check(&self) {
+        let histories = self.0.lock();
+        let history = &histories.by_key[0];
+        let wrong = contradiction(history);
+        assert!(wrong.is_none(), "{wrong:?}\n{history:?}");
+    }
+}
+
+/// Threads of one member, which can be stopped all at once.
+struct Pausable(Option<tokio::runtime::Runtime>);
+
+impl Pausable {
+    fn new() -> Self {
+        let threads = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
+        Self(Some(threads.unwrap()))
+    }
+
+    fn handle(&self) -> tokio::runtime::Handle {
+        self.0.as_ref().unwrap().handle().clone()
+    }
+
+    /// Nothing runs here until what is returned is dropped.
+    fn pause(&self) -> std::sync::mpsc::Sender<()> {
+        let (resume, resumed) = std::sync::mpsc::channel();
+        self.handle().spawn(async move { resumed.recv().is_ok() });
+        resume
+    }
+}
+
+impl Drop for Pausable {
+    fn drop(&mut self) {
+        if let Some(threads) = self.0.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+/// The leader's clock is slow, so that its lease seems to last while the others elect another. It is paused, cut off and
+/// deposed, and read from all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_deposed_answers_no_read_from_what_it_has() {
+    let cuts = Cuts::default();
+    let threads = Pausable::new();
+    let (_installation, nodes) = cluster(3, |settings| {
+        settings.network = cuts.network(&settings.record.control);
+        settings.timings.propose_timeout = Duration::from_secs(1);
+        settings.timings.read_timeout = Duration::from_secs(1);
+        if settings.found {
+            settings.timings.election_min = Duration::from_secs(20);
+            settings.timings.election_max = Duration::from_secs(40);
+            settings.runtime = Some(threads.handle());
+        }
+    })
+    .await;
+    let (old, others) = nodes.split_first().unwrap();
+    assert_eq!(leader(&nodes).await, 0, "the founder leads");
+    let addresses: Vec<String> = nodes.iter().map(|node| node.address.clone()).collect();
+    let recorder = Recorder::default();
+    recorder.add(old.group()).await.unwrap();
+    assert_eq!(recorder.read(old.group()).await.unwrap(), 1);
+    let paused = threads.pause();
+    cuts.isolate(&addresses[0], &addresses[1..]);
+    let next = &others[leader(others).await];
+    assert_eq!(recorder.add(next.group()).await.unwrap(), 2);
+    // The first is asked while nothing runs there, the others while it believes that it leads.
+    let (first, ()) = tokio::join!(recorder.read(old.group()), async { drop(paused) });
+    assert!(first.is_err(), "{first:?}");
+    assert!(old.group().status().epoch.is_some(), "it knows nothing yet");
+    for node in &nodes {
+        let _ = recorder.read(node.group()).await;
+        recorder.check();
+    }
+    cuts.heal();
+    eventually("it follows", || old.group().status().role == Role::Follower).await;
+    assert_eq!(recorder.read(old.group()).await.unwrap(), 2);
+    recorder.check();
+    for node in &nodes {
+        node.group().shutdown().await;
+    }
+}
+
+/// A member knows how far it must have applied before it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_waits_until_its_position_is_applied() {
+    let (_installation, nodes) = cluster(3, |_| {}).await;
+    let at = leader(&nodes).await;
+    let slow = &nodes[(at + 1) % 3];
+    slow.machine.slow_millis.store(300, Ordering::Relaxed);
+    let recorder = Recorder::default();
+    for _ in 0..2 {
+        recorder.add(nodes[at].group()).await.unwrap();
+        recorder.read(slow.group()).await.unwrap();
+        recorder.check();
     }
 }
 

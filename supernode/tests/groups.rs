@@ -5,6 +5,8 @@
 mod support;
 
 use common::error::Kind;
+use dbfs_tests::own_ports;
+use dbfs_tests::partition::Cuts;
 use proto::names::v1 as names;
 use support::{Client, Cluster, Installation, ROOT_PASSWORD, Supernode, eventually, hello, small_with};
 
@@ -43,14 +45,19 @@ struct Three {
 
 impl Three {
     async fn start() -> Self {
+        Self::start_with(&Cuts::default()).await
+    }
+
+    async fn start_with(cuts: &Cuts) -> Self {
         let installation = Installation::new();
         let mut supernodes: Vec<Supernode> = Vec::new();
         for name in ["s1", "s2", "s3"] {
             let mut config = installation.config(name);
+            config.listen = format!("127.0.0.1:{}", own_ports(1));
             config.voters = 3;
             config.found = supernodes.is_empty();
             config.join = supernodes.iter().map(|one| one.address.clone()).collect();
-            supernodes.push(Supernode::start(config).await);
+            supernodes.push(Supernode::start_on(cuts.network(&config.listen), config).await);
         }
         let three = Self {
             installation,
@@ -226,4 +233,96 @@ async fn two_of_three_go_on() {
     for supernode in three.supernodes {
         supernode.stop().await;
     }
+}
+
+/// Cut off from the others, which have elected another: whoever can still reach it gets no answer from what it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deposed_leader_answers_no_read_from_what_it_has() {
+    let cuts = Cuts::default();
+    let three = Three::start_with(&cuts).await;
+    let old = three.leader().await;
+    let root = three.client(old).login("root", ROOT_PASSWORD).await;
+    let cluster = Cluster::new(&three.installation, &three.supernodes[old].address, "alpha", 1);
+    cluster.beat().await;
+    cluster.put(&root, "/root/x").await;
+    let stale = root.stat_path("/root/x").await.unwrap().version;
+    let addresses: Vec<String> = three.supernodes.iter().map(|one| one.address.clone()).collect();
+    let others = addresses.iter().filter(|address| **address != addresses[old]);
+    cuts.isolate(&addresses[old], others);
+    let next = eventually("another leads", || async {
+        for at in (0..3).filter(|at| *at != old) {
+            let reply = three.client(at).hello(hello()).await.ok()?;
+            let leads = |one: &names::Endpoint| one.leader && one.control == addresses[at];
+            if reply.supernodes.iter().any(leads) {
+                return Some(at);
+            }
+        }
+        None
+    })
+    .await;
+    let there = three.client(next).login("root", ROOT_PASSWORD).await;
+    let cluster = Cluster::new(&three.installation, &addresses[next], "alpha", 1);
+    cluster.beat().await;
+    let version = cluster.put(&there, "/root/x").await;
+    assert_ne!(version, stale);
+    let resolving = names::ResolveRequest {
+        path: "/root/x".to_owned(),
+        version: 0,
+    };
+    let (resolved, entry, listed) = tokio::join!(
+        root.resolve(resolving),
+        root.stat_path("/root/x"),
+        root.list(names::ListRequest {
+            path: "/root".to_owned(),
+            limit: 10,
+            ..names::ListRequest::default()
+        }),
+    );
+    let found = [
+        resolved
+            .ok()
+            .and_then(|reply| reply.entry)
+            .map(|entry| entry.version),
+        entry.ok().map(|entry| entry.version),
+        listed.ok().map(|page| page.entries[0].version),
+    ];
+    assert!(
+        found.iter().flatten().all(|found| *found == version),
+        "{found:?}, {stale} is old"
+    );
+    for supernode in three.supernodes {
+        supernode.crash().await;
+    }
+}
+
+/// Deleting goes on where nothing may be added, and so does the way to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_nearly_full_disk_only_what_frees_goes_on() {
+    let installation = Installation::new();
+    let mut config = installation.config("s1");
+    let (_, supernode, root, cluster) = small_with(&installation, config.clone()).await;
+    cluster.put(&root, "/root/x").await;
+    supernode.stop().await;
+
+    config.limits.disk_reserve_bytes = common::units::ByteCount::new(u64::MAX);
+    let (_, supernode, root, _) = small_with(&installation, config).await;
+    let full = |refused: proto::error::RpcError| assert_eq!(refused.code, "E_NO_SPACE", "{refused:?}");
+    let making = names::MakeDirectoryRequest {
+        path: "/root/d".to_owned(),
+    };
+    full(root.make_directory(making).await.unwrap_err());
+    full(root.open_upload(root.opening("/root/y").await).await.unwrap_err());
+    let renaming = names::RenameRequest {
+        from: "/root/x".to_owned(),
+        to: "/root/z".to_owned(),
+        ..names::RenameRequest::default()
+    };
+    full(root.rename(renaming).await.unwrap_err());
+    let deleting = names::DeleteRequest {
+        path: "/root/x".to_owned(),
+        ..names::DeleteRequest::default()
+    };
+    root.delete(deleting).await.unwrap();
+    assert!(root.list_paths("/root", true).await.is_empty());
+    supernode.stop().await;
 }

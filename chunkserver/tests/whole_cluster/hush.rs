@@ -20,10 +20,10 @@ struct Held {
 }
 
 impl Hush {
-    /// The network as the node sees it.
-    pub(crate) fn network(&self) -> Network {
+    /// `tcp` as the node sees it.
+    pub(crate) fn network(&self, tcp: Network) -> Network {
         Network::from_transport(Arc::new(Hushed {
-            tcp: Network::tcp(None),
+            tcp,
             hush: self.clone(),
         }))
     }

@@ -17,6 +17,7 @@ use dbfs_chunkserver::config::{Addresses, Config, Timings};
 use dbfs_chunkserver::store::config::{DirectoryConfig, StoreConfig};
 use dbfs_chunkserver::{Error, Seams, run};
 use dbfs_tests::own_ports;
+use dbfs_tests::partition::Cuts;
 use proto::bulk::blocks;
 use proto::bulk::dial::{Dialer, Target};
 use proto::bulk::frame::DATA_BYTES_MAX;
@@ -37,6 +38,8 @@ pub(crate) struct Installation {
     pub(crate) names: Names,
     pub(crate) nodes: Vec<Node>,
     pub(crate) clock: Clock,
+    /// Between the control servers of nodes.
+    pub(crate) cuts: Cuts,
     network: Network,
     client_tls: Arc<rustls::ClientConfig>,
     bulk_tls: Arc<rustls::ClientConfig>,
@@ -129,6 +132,7 @@ impl Installation {
         let installation = Self {
             names,
             clock: Clock::real(),
+            cuts: Cuts::default(),
             network,
             client_tls: Arc::new(tls::client_config(ca, ALPN_CONTROL).unwrap()),
             bulk_tls: Arc::new(tls::client_config(ca, ALPN_BULK).unwrap()),
@@ -149,11 +153,12 @@ impl Installation {
 
     pub(crate) fn start_node(&mut self, node: usize) {
         let shutdown = self.shutdown.child();
+        let network = self.cuts.network(&self.nodes[node].config.listen.control);
         let metrics = prometheus::Registry::new();
         let seams = Seams {
             clock: self.clock.clone(),
             random: Random::system(),
-            network: self.nodes[node].hush.network(),
+            network: self.nodes[node].hush.network(network),
             shutdown: shutdown.clone(),
             metrics: metrics.clone(),
             standing: common::standing::Standing::default(),

@@ -1,5 +1,7 @@
 //! Uploads and downloads through whole nodes, while nodes come and go.
 
+use std::time::Duration;
+
 use common::error::Kind;
 use proto::files::v1::seal_reply::Outcome;
 
@@ -93,6 +95,33 @@ async fn a_leader_that_was_not_answered_for_a_while_leads_again() {
     let request = installation.send(2, &sent).await;
     published(installation.seal(&request).await);
     assert!(installation.read(leader, 2).await == sent);
+}
+
+/// Cut off from the others, which have elected another: it does not say of a version that it is not there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deposed_leader_knows_nothing_for_certain() {
+    let installation = Installation::start().await;
+    let old = installation.leader();
+    let control = |node: usize| &installation.nodes[node].config.listen.control;
+    let others = || (0..3).filter(|node| *node != old);
+    installation.cuts.isolate(control(old), others().map(control));
+    installation
+        .eventually("another to lead", || {
+            !installation.leads(old) && others().any(|node| installation.leads(node))
+        })
+        .await;
+    let sent = content(1, 2 * CHUNK);
+    let request = installation.send(1, &sent).await;
+    published(installation.seal(&request).await);
+    // It is asked again and again as long as it asks for a moment.
+    let asking = installation.manifest(old, 1);
+    let asked = installation.clock.timeout(Duration::from_secs(1), asking).await;
+    assert!(asked.is_none(), "{asked:?}");
+    for node in others() {
+        assert!(installation.manifest(node, 1).await.is_ok());
+    }
+    installation.cuts.heal();
+    assert!(installation.read(old, 1).await == sent);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -136,6 +136,10 @@ pub struct Supernode {
 
 impl Supernode {
     pub async fn start(config: Config) -> Self {
+        Self::start_on(Network::tcp(None), config).await
+    }
+
+    pub async fn start_on(network: Network, config: Config) -> Self {
         let (told, bound) = oneshot::channel();
         let shutdown = Shutdown::new();
         let metrics = prometheus::Registry::new();
@@ -143,7 +147,7 @@ impl Supernode {
             clock: Clock::real(),
             random: Random::system(),
             network: Network::from_transport(Arc::new(Telling {
-                tcp: Network::tcp(None),
+                tcp: network,
                 told: parking_lot::Mutex::new(Some(told)),
             })),
             shutdown: shutdown.clone(),
