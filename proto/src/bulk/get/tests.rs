@@ -55,6 +55,9 @@ struct Run {
     data: Vec<u8>,
 }
 
+/// What goes wrong with the runs.
+type Change = fn(&mut Vec<Run>);
+
 fn runs() -> Vec<Run> {
     let content = content();
     let (first, second) = content.split_at(2 * BLOCK_BYTES);
@@ -108,7 +111,7 @@ async fn what_was_written_is_read() {
 #[tokio::test]
 async fn a_reader_takes_no_block_that_does_not_match_its_checksum() {
     let length = content().len() as u64;
-    let cases: [(u32, fn(&mut Vec<Run>)); 4] = [
+    let cases: [(u32, Change); 4] = [
         (1, |runs| runs[0].data[BLOCK_BYTES + 5] ^= 1),
         (2, |runs| {
             *runs[1].data.last_mut().unwrap() ^= 0x80;
@@ -133,7 +136,7 @@ async fn a_reader_takes_no_block_that_does_not_match_its_checksum() {
 #[tokio::test]
 async fn a_reader_takes_no_hole_no_other_order_and_no_early_end() {
     let length = content().len() as u64;
-    let changes: [fn(&mut Vec<Run>); 4] = [
+    let changes: [Change; 4] = [
         |runs| drop(runs.remove(0)),
         |runs| drop(runs.pop()),
         |runs| runs.swap(0, 1),
