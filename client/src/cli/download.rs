@@ -203,6 +203,7 @@ async fn carry_out(context: &Context, session: &Session, plan: Plan, args: &Args
     }
     if several && !context.console.is_json() {
         let elapsed = context.seams.clock.moment().since(began);
+        let total = outcome.done.len() + outcome.failed.len();
         // Of what did not come nothing was verified.
         let of_all = if outcome.failed.is_empty() {
             String::new()
