@@ -267,14 +267,14 @@ async fn a_deposed_leader_answers_no_read_from_what_it_has() {
     assert_ne!(version, stale);
     let resolving = names::ResolveRequest {
         path: "/root/x".to_owned(),
-        version: 0,
+        version: None,
     };
     let (resolved, entry, listed) = tokio::join!(
         root.resolve(resolving),
         root.stat_path("/root/x"),
         root.list(names::ListRequest {
             path: "/root".to_owned(),
-            limit: 10,
+            limit: Some(10),
             ..names::ListRequest::default()
         }),
     );
@@ -309,6 +309,7 @@ async fn with_a_nearly_full_disk_only_what_frees_goes_on() {
     let full = |refused: proto::error::RpcError| assert_eq!(refused.code, "E_NO_SPACE", "{refused:?}");
     let making = names::MakeDirectoryRequest {
         path: "/root/d".to_owned(),
+        ..names::MakeDirectoryRequest::default()
     };
     full(root.make_directory(making).await.unwrap_err());
     full(root.open_upload(root.opening("/root/y").await).await.unwrap_err());
