@@ -206,7 +206,8 @@ impl State {
             });
         }
         let below = format!("{path}/");
-        let is_implied = self.files.keys().any(|file| file.starts_with(&below));
+        let mut known = self.files.keys().chain(&self.directories);
+        let is_implied = known.any(|known| known.starts_with(&below));
         if is_implied || self.directories.iter().any(|directory| directory == path) {
             return Ok(names::Entry {
                 kind: names::EntryKind::Directory.into(),
