@@ -110,17 +110,30 @@ pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 /// # Errors
 /// What the operating system reports, but for locks that the file system does not have.
 pub(crate) fn try_lock(file: &File, path: &Path) -> io::Result<bool> {
-    static TOLD: AtomicBool = AtomicBool::new(false);
     match file.try_lock() {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) if is_missing(&error) => {
-            let what = "the file system has no locks: nothing keeps two downloads from writing the same file";
-            warn_once(&TOLD, path, &error, what);
-            Ok(true)
-        }
-        Err(TryLockError::Error(error)) => Err(error),
+        Err(TryLockError::Error(error)) => without_locks(error, path).map(|()| true),
     }
+}
+
+/// As [`try_lock`], and waits for whoever has it.
+///
+/// # Errors
+/// As there.
+pub(crate) fn lock(file: &File, path: &Path) -> io::Result<()> {
+    file.lock().or_else(|error| without_locks(error, path))
+}
+
+/// Takes a lock for had where the file system has none.
+fn without_locks(error: io::Error, path: &Path) -> io::Result<()> {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if !is_missing(&error) {
+        return Err(error);
+    }
+    let what = "the file system has no locks: nothing keeps two processes from writing the same file";
+    warn_once(&TOLD, path, &error, what);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -139,10 +152,12 @@ mod tests {
         ] {
             let error = io::Error::from(errno);
             assert!(tolerate(Err(error), path).is_ok(), "{errno}");
+            assert!(without_locks(errno.into(), path).is_ok(), "{errno}");
         }
         for errno in [Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::ROFS] {
             let error = io::Error::from(errno);
             assert!(tolerate(Err(error), path).is_err(), "{errno}");
+            assert!(without_locks(errno.into(), path).is_err(), "{errno}");
         }
     }
 

@@ -9,12 +9,12 @@ use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use common::disk::write_durably;
 use common::time::WallTime;
 use serde::{Deserialize, Serialize};
 
 use super::failure::{Exit, Failure};
 use super::options::Environment;
+use crate::durable;
 
 const FORMAT: u32 = 1;
 const NAME_BYTES_MAX: usize = 64;
@@ -189,7 +189,7 @@ impl Store {
         change(&mut profiles);
         let fail = |error: &std::io::Error| Failure::local("cannot write to", &file, error);
         let text = serde_json::to_vec_pretty(&profiles).map_err(|error| fail(&error.into()))?;
-        write_durably(&file, &text, 0o600).map_err(|error| fail(&error))
+        durable::write(&file, &text, 0o600).map_err(|error| fail(&error))
     }
 
     /// Whether profiles can be changed: for a command that would find out too late.
@@ -217,7 +217,7 @@ impl Store {
             .map_err(|error| fail(&error))?;
         let file = followed(self.path()).map_err(|error| fail(&error))?;
         let lock = lock_file(&file.with_file_name("profiles.lock")).map_err(|error| fail(&error))?;
-        lock.lock().map_err(|error| fail(&error))?;
+        durable::lock(&lock, &file).map_err(|error| fail(&error))?;
         Ok((file, lock))
     }
 }
