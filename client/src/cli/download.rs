@@ -189,43 +189,52 @@ async fn carry_out(context: &Context, session: &Session, plan: Plan, args: &Args
             }
         }
     };
-    let told = |(item, report): &(Item, DownloadReport)| tell(context, item, report, several);
-    let outcome = fleet::run(context, "downloading", jobs, args.jobs, fetch, told).await?;
+    let mut bytes = 0;
+    let mut silent = BTreeMap::new();
+    let told = |(item, report): (Item, DownloadReport)| {
+        bytes += report.delivered.get();
+        for bad in report.bad.iter().filter(|bad| !told_alone(context, bad, several)) {
+            *silent.entry(bad.node_name.clone()).or_insert(0_u64) += 1;
+        }
+        tell(context, &item, &report, several)?;
+        Ok(item.from.to_string())
+    };
+    let verbs = ("downloading", "downloaded");
+    let parts = fleet::run(context, verbs, jobs, args.jobs, fetch, told).await?;
+    let (files, total) = (parts.count_done(), parts.count());
+    let all = files == total;
     // Last, because a file that is made in a directory changes its time.
     for (directory, metadata) in &directories {
         give_back(context, directory, metadata);
     }
-    let delivered = outcome.done.iter().map(|(_, report)| report.delivered.get());
-    let bytes: u64 = delivered.sum();
     if args.recursive && context.console.is_json() {
-        let summary = SummaryShape::new(outcome.done.len(), bytes, LeftOut::default());
+        let summary = SummaryShape::new(files, bytes, LeftOut::default());
         context.console.object(&summary)?;
     }
     if several && !context.console.is_json() {
         let elapsed = context.seams.clock.moment().since(began);
-        let total = outcome.done.len() + outcome.failed.len();
         // Of what did not come nothing was verified.
-        let of_all = if outcome.failed.is_empty() {
+        let of_all = if all {
             String::new()
         } else {
             format!(" of {total}")
         };
-        let verified = match (outcome.done.len(), outcome.failed.is_empty()) {
+        let verified = match (files, all) {
             (0, false) => ", nothing was downloaded",
             (_, false) => ", every byte of these verified",
             (_, true) => ", every byte verified",
         };
         context.console.line(&format!(
             "{}{of_all}, {} in {} ({:.0} files/s, {}){verified}",
-            human::count(outcome.done.len() as u64, "file"),
+            human::count(files as u64, "file"),
             ByteCount::new(bytes),
             human::span(elapsed),
-            outcome.done.len() as f64 / elapsed.as_secs_f64().max(0.001),
+            files as f64 / elapsed.as_secs_f64().max(0.001),
             human::rate(bytes, elapsed),
         ))?;
     }
-    tell_bad_copies(context, &outcome.done, several);
-    outcome.end(context, "downloaded", |(item, _)| item.from.to_string())
+    tell_silent(context, silent);
+    parts.end(context, |_| None)
 }
 
 /// Whether a copy that could not be used gets a line of its own: one that is damaged does; one whose node is merely
@@ -234,12 +243,8 @@ fn told_alone(context: &Context, bad: &BadCopy, several: bool) -> bool {
     bad.kind == common::error::Kind::Corrupt || !several || context.console.verbosity() > 0
 }
 
-fn tell_bad_copies(context: &Context, done: &[(Item, DownloadReport)], several: bool) {
-    let mut nodes = std::collections::BTreeMap::new();
-    let bad = done.iter().flat_map(|(_, report)| &report.bad);
-    for bad in bad.filter(|bad| !told_alone(context, bad, several)) {
-        *nodes.entry(bad.node_name.as_str()).or_insert(0_u64) += 1;
-    }
+/// Nodes that could not be read from, and for how many chunks.
+fn tell_silent(context: &Context, nodes: BTreeMap<String, u64>) {
     for (node, chunks) in nodes {
         let chunks = human::count(chunks, "chunk");
         context.console.warn(&format!(

@@ -1,6 +1,7 @@
 //! Many transfers at once: several small files in parallel, few large ones, one total for the person who waits.
 //!
-//! Invariant: one file that fails stops no other; what was done and what was not is told in the end (exit 9).
+//! Invariant: one file that fails stops no other; what was done and what was not is told in the end (exit 9). A result is
+//! handed on as it comes and kept by nobody, so that memory does not grow with what was done.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,35 +34,6 @@ pub(super) struct Job<T> {
     pub size: Option<u64>,
     /// What the transfer needs.
     pub work: T,
-}
-
-/// How a fleet of transfers ended.
-#[derive(Debug)]
-pub(super) struct Outcome<R> {
-    /// What was moved.
-    pub done: Vec<R>,
-    /// What was not: names and reasons.
-    pub failed: Vec<(String, Failure)>,
-}
-
-impl<R> Outcome<R> {
-    /// Ends the command: lists both sides where something failed. `name` is what a person calls something that was done.
-    ///
-    /// # Errors
-    /// The failure of the one file, or a partial one.
-    pub(super) fn end(
-        self,
-        context: &Context,
-        verb: &'static str,
-        name: impl Fn(&R) -> String,
-    ) -> Result<(), Failure> {
-        let mut parts = Parts::new(verb);
-        self.done.iter().for_each(|done| parts.done(&name(done)));
-        for (name, failure) in self.failed {
-            parts.failed(&name, failure);
-        }
-        parts.end(context, |_| None)
-    }
 }
 
 /// What all transfers together have moved.
@@ -106,19 +78,20 @@ impl Tally {
     }
 }
 
-/// Runs `transfer` for every job, at most `parallel` at once, with one meter for all. `told` sees each success as it
-/// happens, in the order of their ends; an error of `told` (the output is gone) stops what has not begun.
+/// Runs `transfer` for every job, at most `parallel` at once, with one meter for all. `told` takes each result as it
+/// comes, in the order of their ends, and says what a person calls it; nothing of it is kept here. An error of `told` (the
+/// output is gone) stops what has not begun. `past` is the verb of what was done, as in "not uploaded".
 ///
 /// # Errors
-/// That of `told`; an interruption, told once however many jobs it ended. Other failures of jobs are in the outcome.
+/// That of `told`; an interruption, told once however many jobs it ended. Other failures of jobs are in the parts.
 pub(super) async fn run<T, R, F, Fut>(
     context: &Context,
-    verb: &'static str,
+    (verb, past): (&'static str, &'static str),
     jobs: Vec<Job<T>>,
     parallel: u64,
     transfer: F,
-    mut told: impl FnMut(&R) -> Result<(), Failure>,
-) -> Result<Outcome<R>, Failure>
+    mut told: impl FnMut(R) -> Result<String, Failure>,
+) -> Result<Parts, Failure>
 where
     F: Fn(T, Progress) -> Fut,
     Fut: Future<Output = Result<R, Failure>>,
@@ -155,32 +128,23 @@ where
         }
     });
     let mut ends = futures::stream::iter(runs).buffer_unordered(width);
-    let mut outcome = Outcome {
-        done: Vec::new(),
-        failed: Vec::new(),
-    };
+    let mut parts = Parts::new(past);
     let mut interrupted = 0;
     while let Some((name, result)) = ends.next().await {
         match result {
-            Ok(done) => {
-                told(&done)?;
-                outcome.done.push(done);
-            }
+            Ok(result) => parts.done(&told(result)?),
             Err(failure) if failure.exit == Exit::Interrupted => interrupted += 1,
-            Err(failure) => outcome.failed.push((name, failure)),
+            Err(failure) => parts.failed(&name, failure),
         }
     }
     drop((ends, meter));
     if interrupted > 0 {
-        let done = outcome.done.len();
-        let mut parts = Parts::new("done");
-        for (name, failure) in outcome.failed {
-            parts.failed(&name, failure);
+        if parts.count() > parts.count_done() {
+            parts.tell(context);
         }
-        parts.tell(context);
-        return Err(Failure::interrupted_while(verb, done, tally.files));
+        return Err(Failure::interrupted_while(verb, parts.count_done(), tally.files));
     }
-    Ok(outcome)
+    Ok(parts)
 }
 
 async fn one<T, R, F, Fut>(
@@ -217,4 +181,67 @@ where
     let counted = size.unwrap_or_else(|| progress.now().bytes_done);
     tally.bytes_done.fetch_add(counted, Ordering::Relaxed);
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::console::Console;
+    use crate::cli::options::{Environment, Options};
+    use common::shutdown::Shutdown;
+    use std::sync::atomic::AtomicUsize;
+
+    /// A result that counts how many of its kind there are.
+    struct Counted(Arc<AtomicUsize>);
+
+    impl Counted {
+        fn new(alive: &Arc<AtomicUsize>) -> Self {
+            alive.fetch_add(1, Ordering::SeqCst);
+            Self(Arc::clone(alive))
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_result_is_kept_however_many_there_are() {
+        const FILES: usize = 20_000;
+        let options = Options::default();
+        let context = Context {
+            console: Console::to_writers(&options, Box::new(std::io::sink()), Box::new(std::io::sink())),
+            ..Context::of_process(options, Environment::default(), Shutdown::new())
+        };
+        let jobs = (0..FILES).map(|at| Job {
+            name: at.to_string(),
+            size: Some(1),
+            work: at,
+        });
+        let alive = Arc::new(AtomicUsize::new(0));
+        let transfer = |at: usize, _| {
+            let alive = Arc::clone(&alive);
+            async move {
+                if at % 2 == 0 {
+                    Ok(Counted::new(&alive))
+                } else {
+                    Err(Failure::usage("odd"))
+                }
+            }
+        };
+        let mut most = 0;
+        let told = |result: Counted| {
+            most = most.max(result.0.load(Ordering::SeqCst));
+            Ok(String::new())
+        };
+        let parts = run(&context, ("moving", "moved"), jobs.collect(), 8, transfer, told)
+            .await
+            .unwrap();
+        assert_eq!((parts.count_done(), parts.count()), (FILES / 2, FILES));
+        assert!(most <= 8, "{most} results at once");
+        let sides = parts.end(&context, |_| None).unwrap_err().sides.unwrap();
+        assert!(sides.done.len() <= 1000 && sides.not_done.len() <= 1000);
+    }
 }

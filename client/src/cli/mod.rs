@@ -95,20 +95,20 @@ pub enum Command {
     Version(version::Args),
 }
 
+/// How long `command` may take to end in order after a signal.
+pub const fn grace(command: &Command) -> Duration {
+    match command {
+        Command::Upload(_) | Command::Download(_) | Command::Update(_) => TRANSFER_GRACE,
+        _ => Duration::ZERO,
+    }
+}
+
 /// Runs `command` until it ends or the context's shutdown is given.
 ///
 /// # Errors
 /// What the command failed with; after a shutdown it ends with 130, whatever it failed with.
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
-    let is_transfer = matches!(
-        command,
-        Command::Upload(_) | Command::Download(_) | Command::Update(_)
-    );
-    let grace = if is_transfer {
-        TRANSFER_GRACE
-    } else {
-        Duration::ZERO
-    };
+    let grace = grace(&command);
     let result = tokio::select! {
         biased;
         result = Box::pin(dispatch(context, command)) => result,

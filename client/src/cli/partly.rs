@@ -61,8 +61,13 @@ impl Parts {
         }
     }
 
+    /// How many were done.
+    pub(super) const fn count_done(&self) -> usize {
+        self.done.count
+    }
+
     /// How many there were.
-    const fn count(&self) -> usize {
+    pub(super) const fn count(&self) -> usize {
         self.done.count + self.failed.count
     }
 

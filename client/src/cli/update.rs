@@ -78,9 +78,12 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         let (client, to) = (session.client.clone(), to.clone());
         async move { Ok(client.update(source, &to, if_match, options).await?) }
     };
-    let told = |receipt: &UploadReceipt| tell(context, &args, receipt);
-    let outcome = fleet::run(context, "updating", vec![job], 1, send, told).await?;
-    outcome.end(context, "updated", |receipt| receipt.path.to_string())
+    let told = |receipt: UploadReceipt| {
+        tell(context, &args, &receipt)?;
+        Ok(receipt.path.to_string())
+    };
+    let parts = fleet::run(context, ("updating", "updated"), vec![job], 1, send, told).await?;
+    parts.end(context, |_| None)
 }
 
 /// The source's size, if it is a file whose size is one.

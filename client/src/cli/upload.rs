@@ -172,34 +172,42 @@ async fn carry_out(
             }
         }
     };
-    let told = |(source, receipt): &(String, UploadReceipt)| tell_receipt(context, source, receipt, several);
-    let mut outcome = fleet::run(context, "uploading", plan.jobs, args.jobs, send, told).await?;
-    outcome.failed.extend(plan.failed);
+    let mut bytes = 0;
+    let told = |(source, receipt): (String, UploadReceipt)| {
+        bytes += receipt.size.get();
+        tell_receipt(context, &source, &receipt, several)?;
+        Ok(source)
+    };
+    let verbs = ("uploading", "uploaded");
+    let mut parts = fleet::run(context, verbs, plan.jobs, args.jobs, send, told).await?;
+    let files = parts.count_done();
+    for (name, failure) in plan.failed {
+        parts.failed(&name, failure);
+    }
     for (directory, local) in &plan.empty_directories {
         let kept = std::fs::metadata(local)
             .map(|found| kept::of(&found))
             .unwrap_or_default();
         if let Err(error) = session.client.make_directory_with(directory, &kept).await {
-            outcome.failed.push((directory.to_string(), error.into()));
+            parts.failed(directory.as_str(), error.into());
         }
     }
-    let bytes: u64 = outcome.done.iter().map(|(_, receipt)| receipt.size.get()).sum();
     if args.recursive && context.console.is_json() {
-        let summary = SummaryShape::new(outcome.done.len(), bytes, plan.left_out);
+        let summary = SummaryShape::new(files, bytes, plan.left_out);
         context.console.object(&summary)?;
     }
     if several && !context.console.is_json() {
         let elapsed = context.seams.clock.moment().since(began);
         context.console.line(&format!(
             "{}, {} in {} ({:.0} files/s, {})",
-            human::count(outcome.done.len() as u64, "file"),
+            human::count(files as u64, "file"),
             ByteCount::new(bytes),
             human::span(elapsed),
-            outcome.done.len() as f64 / elapsed.as_secs_f64().max(0.001),
+            files as f64 / elapsed.as_secs_f64().max(0.001),
             human::rate(bytes, elapsed),
         ))?;
     }
-    outcome.end(context, "uploaded", |(source, _)| source.clone())
+    parts.end(context, |_| None)
 }
 
 /// A source and what it becomes.

@@ -250,10 +250,10 @@ mod tests {
         let left = || std::fs::read_dir(directory.path()).unwrap().count();
         let full = || Error::local("write", "f", io::ErrorKind::StorageFull.into());
         for (resume, written, error, stays) in [
-            (true, true, Error::Interrupted, true),
             (true, false, Error::Interrupted, false),
             (true, true, full(), false),
             (false, true, Error::Interrupted, false),
+            (true, true, Error::Interrupted, true),
         ] {
             let guard = Part::open(&target, "01234567", resume).unwrap();
             guard.part.set_length(100).unwrap();

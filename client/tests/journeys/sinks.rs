@@ -108,7 +108,8 @@ async fn the_longest_names_go_up_and_come_back() {
         user.dbfs(&["upload", &source, &remote]).await.done();
         let back = user.local("back");
         std::fs::create_dir_all(&back).unwrap();
-        user.dbfs(&["download", &remote, &back]).await.done();
+        let into = format!("{back}/");
+        user.dbfs(&["download", &remote, &into]).await.done();
         assert_eq!(std::fs::read(Path::new(&back).join(&name)).unwrap(), bytes);
     }
     let names = std::fs::read_dir(user.local("back")).unwrap();
