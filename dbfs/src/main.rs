@@ -22,13 +22,18 @@ mod man;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::cli::context::Context;
 use client::cli::failure::{Exit, Failure};
 use client::cli::options::Environment;
 use command_line::{Command, CommandLine};
 use common::shutdown::Shutdown;
+use common::time::Clock;
 use local::launch::RUNTIME_THREADS;
+
+/// How much longer than the command itself allows it may take to end after a signal.
+const END_WITHIN: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     common::tls::install_provider();
@@ -50,6 +55,12 @@ fn main() -> ExitCode {
         Environment::of_process(),
         shutdown.clone(),
     ));
+    // A command that asks for a password, say, does not notice the signal to end: it is left behind.
+    let patience = match &line.command {
+        Command::Client(command) => Some(client::cli::grace(command) + END_WITHIN),
+        _ => None,
+    };
+    let out_of_patience = out_of_patience(patience, shutdown.clone(), context.seams.clock.clone());
     // On the threads that serve its connections too: the main thread would have to be woken for every answer.
     let work = runtime.spawn({
         let context = Arc::clone(&context);
@@ -72,10 +83,31 @@ fn main() -> ExitCode {
             }
         }
     });
-    let exit = runtime.block_on(work).unwrap_or(Exit::Other);
+    let exit = runtime.block_on(async {
+        tokio::select! {
+            ended = work => ended.unwrap_or_else(|error| panicked(&error)),
+            () = out_of_patience => Exit::Interrupted,
+        }
+    });
     // A read of stdin or a name look-up that nobody waits for any more must not keep the process.
     runtime.shutdown_background();
     exit.into()
+}
+
+/// Resolves when a command has taken longer than `patience` after the signal to end.
+async fn out_of_patience(patience: Option<Duration>, shutdown: Shutdown, clock: Clock) {
+    let Some(patience) = patience else {
+        return std::future::pending().await;
+    };
+    shutdown.triggered().await;
+    clock.sleep(patience).await;
+}
+
+/// A panic is a defect, told as one and not as anything that was asked for.
+fn panicked(error: &tokio::task::JoinError) -> Exit {
+    eprintln!("error[E_PANIC]: the command broke down: {error}");
+    eprintln!("hint: report this: no input and no answer should make it panic");
+    Exit::Other
 }
 
 /// The threads of this process. A client leaves half of the processors to its hashing, which has threads of its own, and
