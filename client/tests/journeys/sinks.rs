@@ -106,7 +106,7 @@ async fn the_longest_names_go_up_and_come_back() {
         let source = user.write(&name, &bytes);
         let remote = format!("/me/{name}");
         user.dbfs(&["upload", &source, &remote]).await.done();
-        let back = user.local("back");
+        let back = user.local("back/");
         std::fs::create_dir_all(&back).unwrap();
         let into = format!("{back}/");
         user.dbfs(&["download", &remote, &into]).await.done();
