@@ -167,7 +167,8 @@ async fn carry_out(context: &Context, session: &Session, plan: Plan, args: &Args
         std::fs::create_dir_all(directory)
             .map_err(|error| Failure::local("cannot create", directory, &error))?;
     }
-    let several = jobs.len() > 1;
+    let total = jobs.len();
+    let several = total > 1;
     let fetch = |item: Item, progress: Progress| {
         let options = DownloadOptions {
             range: args.range,

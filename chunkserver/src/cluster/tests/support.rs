@@ -61,6 +61,17 @@ fn config() -> Config {
     config
 }
 
+/// A group of one elects itself at once.
+fn timings() -> consensus::Timings {
+    consensus::Timings {
+        heartbeat: Duration::from_millis(50),
+        election_min: Duration::from_millis(150),
+        election_max: Duration::from_millis(300),
+        found_wait: Duration::from_millis(1),
+        ..consensus::Timings::default()
+    }
+}
+
 impl Member {
     pub(super) async fn start() -> Self {
         Self::start_with(|_| {}).await
@@ -103,13 +114,7 @@ impl Member {
             join: Vec::new(),
             found: true,
             voters: 1,
-            timings: consensus::Timings {
-                heartbeat: Duration::from_millis(50),
-                election_min: Duration::from_millis(150),
-                election_max: Duration::from_millis(300),
-                found_wait: Duration::from_millis(1),
-                ..consensus::Timings::default()
-            },
+            timings: timings(),
             limits: consensus::Limits::default(),
             clock: clock.clone(),
             random: Random::system(),
