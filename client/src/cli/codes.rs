@@ -119,6 +119,8 @@ codes! {
         itself.";
     E_EXISTS, Conflict, "Something is there already. Choose another name, or say --replace where a file \
         may be replaced.";
+    E_FEATURE_LEVEL, Other, "A request needs a feature that the group does not use yet, because not all of its \
+        members know it. Bring every member to this version: the group then raises its level by itself.";
     E_FINGERPRINT, Denied, "The server shows another CA certificate than expected. Either the installation \
         was set up anew, or someone stands between you and it. Compare with `dbfs cert fingerprint` on a \
         server before you go on.";
@@ -259,6 +261,9 @@ codes! {
         again in a moment.";
     E_SEAL, Other, "A cluster could not finish an upload because its log knows it otherwise. Please report \
         it with the log of the leader.";
+    E_SECOND_INCARNATION, Conflict, "Two processes run with one identity: a data directory was copied, or a process \
+        was started twice. The second one is refused and nothing that it stores counts. Stop it, and give a new \
+        node an empty data directory.";
     E_SEED, Usage, "A new signing key has a form that is none.";
     E_SESSION_LOST, Unavailable, "The supernode that held the upload's session ended before the upload was \
         visible, again and again. Nothing of it will appear. Run the command again.";

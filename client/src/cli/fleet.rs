@@ -224,7 +224,7 @@ mod tests {
         let transfer = |at: usize, _| {
             let alive = Arc::clone(&alive);
             async move {
-                if at % 2 == 0 {
+                if at.is_multiple_of(2) {
                     Ok(Counted::new(&alive))
                 } else {
                     Err(Failure::usage("odd"))

@@ -116,7 +116,7 @@ async fn check(client: &Client, to: &RemotePath, if_match: Option<VersionId>) ->
     match current.version() {
         None => wrong("E_IS_A_DIRECTORY", format!("{to} is a directory")),
         Some(version) if if_match.is_some_and(|wanted| wanted != version) => {
-            wrong("E_CONFLICT", format!("the current version of {to} is {version}"))
+            wrong("E_VERSION", format!("the current version of {to} is {version}"))
         }
         Some(_) => Ok(current),
     }

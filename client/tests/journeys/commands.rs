@@ -336,7 +336,7 @@ async fn conditions_and_updates() {
     let version = stat["version"].as_u64().unwrap();
     user.dbfs(&["update", "--if-match", "7", &new, "/me/f"])
         .await
-        .fails(6, "E_CONFLICT");
+        .fails(6, "E_VERSION");
     let said = user
         .dbfs(&["update", "--if-match", &version.to_string(), &new, "/me/f"])
         .await

@@ -1,6 +1,7 @@
 //! Examples of the dialect, and the automaton against a reference that tries everything.
 
-use proptest::prelude::*;
+use proptest::prelude::{ProptestConfig, Strategy, prop};
+use proptest::{prop_assert_eq, prop_assume, proptest};
 
 use super::*;
 

@@ -1,3 +1,5 @@
+//! What the simulated disk does to content that was not synced, and the failures that it can be given.
+
 use super::*;
 use crate::disk::health::Standing;
 
