@@ -11,6 +11,10 @@ const LARGE: u64 = 400 << 20;
 /// Longer than any member of a group waits for another.
 const STANDSTILL: Duration = Duration::from_secs(4);
 
+/// What a stream has sent cannot be sent again, and a copy on a silent node does not count at the seal: the silence has to
+/// last for longer than a slow machine takes for the rest of the upload.
+const PATIENT: [(&str, &str); 1] = [("DBFS__CHUNKSERVER__TIMINGS__SUSPECT_AFTER", "25s")];
+
 fn check_download(installation: &Installation, path: &str, digest: &str) {
     let copy = installation.scratch().join("copy");
     installation.run(["download", path, copy.to_str().unwrap()]).ok();
@@ -19,7 +23,7 @@ fn check_download(installation: &Installation, path: &str, digest: &str) {
 
 #[test]
 fn a_node_dies_while_it_receives_and_the_upload_goes_on() {
-    let mut installation = Installation::start(Shape::ONE_CLUSTER);
+    let mut installation = Installation::start_with(Shape::ONE_CLUSTER, &PATIENT);
     let source = installation.scratch().join("source");
     let digest = write_generated(&source, LARGE, 1);
     let leader = installation.leader_of("alpha");
@@ -45,7 +49,7 @@ fn a_node_dies_while_it_receives_and_the_upload_goes_on() {
 
 #[test]
 fn the_leader_dies_during_an_upload_and_the_upload_goes_on() {
-    let mut installation = Installation::start(Shape::ONE_CLUSTER);
+    let mut installation = Installation::start_with(Shape::ONE_CLUSTER, &PATIENT);
     let source = installation.scratch().join("source");
     let digest = write_generated(&source, LARGE, 2);
     let leader = installation.leader_of("alpha");
