@@ -440,21 +440,39 @@ impl Installation {
         Ok(found)
     }
 
-    /// Reads a version from the first copy of each chunk, asking `node` where they are.
+    /// Reads a version from the first copy of each chunk, asking `node` where they are, and again while no copy can
+    /// be read: a node may not know yet whose grants are good.
     pub(crate) async fn read(&self, node: usize, version: u64) -> Vec<u8> {
-        let manifest = self.manifest(node, version).await.unwrap();
+        let begun = self.clock.moment();
+        loop {
+            let manifest = self.manifest(node, version).await.unwrap();
+            match self.content(&manifest).await {
+                Ok(content) => return content,
+                Err(error) => {
+                    let late = self.clock.moment().since(begun) > Duration::from_secs(30);
+                    assert!(
+                        !late && error.kind().is_passing(),
+                        "a copy can be read: {error:?}"
+                    );
+                }
+            }
+            self.clock.sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn content(&self, manifest: &wire::GetManifestReply) -> Result<Vec<u8>, proto::bulk::error::Error> {
         let mut content = Vec::new();
         for chunk in &manifest.chunks {
-            let mut found = None;
+            let mut found = Ok(Vec::new());
             for replica in &chunk.replicas {
-                if let Ok(bytes) = self.get(chunk, replica).await {
-                    found = Some(bytes);
+                found = self.get(chunk, replica).await;
+                if found.is_ok() {
                     break;
                 }
             }
-            content.extend(found.expect("a copy can be read"));
+            content.extend(found?);
         }
-        content
+        Ok(content)
     }
 }
 

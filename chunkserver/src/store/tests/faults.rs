@@ -106,7 +106,9 @@ async fn assert_all_there(store: &Store, context: &str) {
             "{context}: {sequence}: {gone}"
         );
     }
-    let suspects: Vec<_> = store.suspects(9).iter().map(|item| item.attempt).collect();
+    // The last one was never acknowledged: what is left of it may be suspect where a start could not read it.
+    let suspects = store.suspects(9).into_iter().map(|item| item.attempt);
+    let suspects: Vec<_> = suspects.filter(|found| *found != attempt(12)).collect();
     assert_eq!(suspects, [attempt(ROTTEN)], "{context}");
     assert_eq!(store.epoch(), Epoch::new(3), "{context}");
 }
