@@ -147,6 +147,7 @@ async fn nodes(installation: &Arc<Installation>) -> Vec<Node> {
     let addresses: Vec<String> = nodes.iter().map(|node| node.address.clone()).collect();
     for (at, node) in nodes.iter_mut().enumerate() {
         node.settings.found = at == 0;
+        node.vacate();
         node.settings.join.clone_from(&addresses);
         node.settings.timings.found_wait = Duration::from_millis(50);
     }

@@ -191,6 +191,12 @@ impl Node {
         Ok(())
     }
 
+    /// Closes the listener until the node starts: to a founder nobody is there then, and no process that does not say
+    /// whether it has a group.
+    pub fn vacate(&mut self) {
+        self.listener = None;
+    }
+
     /// Runs a member with `machine`; whoever asks ends it.
     pub async fn serve<M: Machine>(
         &mut self,
