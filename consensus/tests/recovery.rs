@@ -324,6 +324,7 @@ async fn a_join_whose_answer_was_lost_makes_no_second_member() {
         nonce: vec![7; 16].into(),
         member: Some(pb::Member {
             control_address: "127.0.0.1:1".to_owned(),
+            level: 1,
             ..pb::Member::default()
         }),
     };

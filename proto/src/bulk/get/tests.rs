@@ -254,12 +254,13 @@ async fn progress_is_heard_and_silence_is_noticed() {
     };
     let begin = begin();
     let writing = async {
-        let begun = common::time::Clock::real().moment();
+        let clock = common::time::Clock::real();
+        let begun = clock.moment();
         let mut put = connection.put(&begin).unwrap();
         put.send(&data, &checksums).await.unwrap();
         let error = put.finish(digest).await.unwrap_err();
         assert!(matches!(error, Error::Timeout { .. }), "{error}");
-        let waited = common::time::Clock::real().moment().since(begun);
+        let waited = clock.moment().since(begun);
         assert!(waited >= Duration::from_millis(1000), "{waited:?}");
     };
     tokio::select! {
