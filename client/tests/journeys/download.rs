@@ -413,6 +413,40 @@ async fn an_interrupted_download_goes_on_from_its_part() {
     assert!(client::download::leftover_parts(&target).unwrap().is_empty());
 }
 
+/// What an interrupted download left is of the file as it was then.
+#[tokio::test]
+async fn a_part_of_another_version_is_not_taken_for_this_one() {
+    let (fake, client, mut bytes) = with_file(3, 4 * CHUNK).await;
+    let target = fake.directory.path().join("got");
+    let resume = || DownloadOptions {
+        resume: true,
+        ..DownloadOptions::default()
+    };
+    let hidden = fake.world.state().files["/me/f"].receipts[3].statement.attempt;
+    for node in &fake.nodes {
+        node.take(hidden);
+    }
+    client
+        .download(&path("/me/f"), Sink::file(&target), resume())
+        .await
+        .unwrap_err();
+    assert_eq!(client::download::leftover_parts(&target).unwrap().len(), 1);
+    // All chunks but the first are others now.
+    for at in 1..4 {
+        bytes[at * CHUNK + 7] ^= 1;
+    }
+    client
+        .upload(Source::bytes(bytes.clone()), &path("/me/f"), Default::default())
+        .await
+        .unwrap();
+    let report = client
+        .download(&path("/me/f"), Sink::file(&target), resume())
+        .await
+        .unwrap();
+    assert!(report.resumed.get() <= CHUNK as u64, "{report:?}");
+    assert!(report.digest_verified && std::fs::read(&target).unwrap() == bytes);
+}
+
 /// A part that was never written reads as zeros: that is no reason to read it, nor to take it for the file.
 #[tokio::test]
 async fn a_fresh_download_finds_nothing_in_its_part() {

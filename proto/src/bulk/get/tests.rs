@@ -136,11 +136,16 @@ async fn a_reader_takes_no_block_that_does_not_match_its_checksum() {
 #[tokio::test]
 async fn a_reader_takes_no_hole_no_other_order_and_no_early_end() {
     let length = content().len() as u64;
-    let changes: [Change; 4] = [
+    let changes: [Change; 5] = [
         |runs| drop(runs.remove(0)),
         |runs| drop(runs.pop()),
         |runs| runs.swap(0, 1),
         |runs| runs[1].first_block = 1,
+        // Part of a block, and it is not the last.
+        |runs| {
+            runs[0].data.pop();
+            runs[0].checksums = blocks::checksums(attempt(), 0, &runs[0].data);
+        },
     ];
     for change in changes {
         let mut changed = runs();
