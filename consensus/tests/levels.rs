@@ -203,6 +203,8 @@ async fn members_are_upgraded_one_by_one() {
         leads && founder.status().members.len() == 3
     })
     .await;
+    // Whoever raises levels looks every second.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
     let leader = [&founder, &second]
         .into_iter()
         .find(|one| one.status().epoch.is_some());

@@ -152,7 +152,8 @@ impl Group {
         let target = self.configs.last().cloned().unwrap();
         let mut next = self.clone();
         match step {
-            Step::Settle => return self.towards(target),
+            // As it is carried out: at what the view names.
+            Step::Settle => return self.towards(self.view(0, &BTreeSet::new()).voters()),
             Step::AddLearner(node) => drop(next.nodes.insert(node)),
             Step::RemoveLearner(node) => drop(next.nodes.remove(&node)),
             Step::SetAside(node) => drop(next.active.insert(node, false)),
