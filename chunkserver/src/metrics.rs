@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use common::error::Kind;
+use consensus::GroupStatus;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
@@ -39,6 +40,14 @@ const ORPHANS: (&str, &str) = (
     "Stored attempts found dead by inventories.",
 );
 const LEADS: (&str, &str) = ("dbfs_cluster_leads", "1 while this node leads its cluster.");
+const WAL_BYTES: (&str, &str) = (
+    "dbfs_cluster_wal_bytes",
+    "Length of the write-ahead log of the group's state machine.",
+);
+const READS_HELD: (&str, &str) = (
+    "dbfs_cluster_reads_held",
+    "How often queries waited so that the write-ahead log could begin anew, since the start.",
+);
 const MOVES: (&str, &str) = ("dbfs_node_moves_total", "Nodes moved by the leader, by move.");
 
 /// A cloneable handle; counting costs one atomic addition or two.
@@ -58,6 +67,8 @@ pub struct Metrics {
     pub(crate) reclaimed: IntCounterVec,
     pub(crate) orphans: IntCounter,
     pub(crate) leads: IntGauge,
+    wal_bytes: IntGauge,
+    reads_held: IntGauge,
     pub(crate) moves: IntCounterVec,
 }
 
@@ -87,8 +98,11 @@ impl Metrics {
             &["method"],
         )?;
         registry.register(Box::new(seconds.clone()))?;
-        let leads = IntGauge::with_opts(Opts::new(LEADS.0, LEADS.1))?;
-        registry.register(Box::new(leads.clone()))?;
+        let gauge = |(name, help): (&str, &str)| {
+            let gauge = IntGauge::with_opts(Opts::new(name, help))?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
         Ok(Self {
             requests: vector(REQUESTS, &["method", "kind"])?,
             received: vector(RECEIVED, &["method"])?,
@@ -103,9 +117,18 @@ impl Metrics {
             orphans: counter(ORPHANS)?,
             moves: vector(MOVES, &["move"])?,
             seconds,
-            leads,
+            leads: gauge(LEADS)?,
+            wal_bytes: gauge(WAL_BYTES)?,
+            reads_held: gauge(READS_HELD)?,
             registry: registry.clone(),
         })
+    }
+
+    /// Takes in how the group of this node stands.
+    pub(crate) fn group(&self, status: &GroupStatus) {
+        let shown = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.wal_bytes.set(shown(status.wal_bytes));
+        self.reads_held.set(shown(status.reads_held));
     }
 
     /// Where other parts of the process register what they count.

@@ -31,7 +31,7 @@ use crate::roster::Roster;
 use crate::settings::Settings;
 use crate::space::{Need, SpaceBoard};
 use crate::start::{self, Started};
-use crate::state::StateMachine;
+use crate::state::{Lane, StateMachine};
 use crate::status::{GroupStatus, Member, Reach, Role};
 use crate::transport::{MESSAGE_BYTES_MAX, RaftService};
 
@@ -292,6 +292,34 @@ impl<M: Machine> Group<M> {
         self.read_local(query).await
     }
 
+    /// As [`Group::read`], for a query that looks at many rows: it keeps no query of few rows waiting.
+    ///
+    /// # Errors
+    /// As [`Group::read`].
+    pub async fn scan<T, F>(&self, query: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.barrier().await?;
+        self.scan_local(query).await
+    }
+
+    /// As [`Group::read_local`], for a query that looks at many rows.
+    ///
+    /// # Errors
+    /// As [`Group::read_local`].
+    pub async fn scan_local<T, F>(&self, query: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let shown = self.inner.state.shared.reveal().await;
+        shown.map_err(|_| self.gone())?;
+        self.inner.ledger.roster.health.check()?;
+        self.inner.state.shared.readers.run(Lane::Scan, query).await
+    }
+
     /// Resolves once everything acknowledged anywhere before this call is applied here: several
     /// [`Group::read_local`] after it are as good as one [`Group::read`] each.
     ///
@@ -336,7 +364,7 @@ impl<M: Machine> Group<M> {
         F: FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         self.inner.ledger.roster.health.check()?;
-        self.inner.state.shared.readers.run(query).await
+        self.inner.state.shared.readers.run(Lane::Rows, query).await
     }
 
     /// What this member knows now.

@@ -215,6 +215,8 @@ impl Roster {
             epoch: self.epoch(),
             applied,
             level,
+            wal_bytes: self.state.wal_bytes.load(std::sync::atomic::Ordering::Relaxed),
+            reads_held: self.state.readers.holds(),
             now: self.timekeeper.now(),
             members,
             fatal,

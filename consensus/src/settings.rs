@@ -120,8 +120,12 @@ pub struct Limits {
     pub spacing: Duration,
     /// Linearizable reads waiting for their position; beyond it callers get [`Error::Busy`].
     pub reads_waiting_max: usize,
-    /// Connections that queries run on, and so queries at a time.
+    /// Queries of a few rows at a time.
     pub readers: usize,
+    /// Scans at a time, beside those.
+    pub scanners: usize,
+    /// Bytes of write-ahead log of the state machine beyond which new queries wait for a moment, so that it begins anew.
+    pub wal_bytes_max: u64,
     /// Bytes of recent log entries kept in memory.
     pub log_cache_bytes: usize,
     /// After so many entries the state machine is made durable and the log behind it may go...
@@ -150,6 +154,8 @@ impl Default for Limits {
             spacing: Duration::from_millis(6),
             reads_waiting_max: 16_384,
             readers: 4,
+            scanners: 2,
+            wal_bytes_max: 64 << 20,
             log_cache_bytes: 32 << 20,
             snapshot_entries: 50_000,
             snapshot_bytes: 64 << 20,
@@ -190,10 +196,13 @@ impl Settings {
             );
         }
         if self.limits.readers == 0
+            || self.limits.scanners == 0
             || self.limits.commands_per_entry_max == 0
             || self.limits.entries_in_flight_max == 0
         {
-            return fail("readers, commands_per_entry_max and entries_in_flight_max must be at least 1");
+            return fail(
+                "readers, scanners, commands_per_entry_max and entries_in_flight_max must be at least 1",
+            );
         }
         let message = self.limits.entry_bytes_max + self.limits.command_bytes_max;
         if message + MESSAGE_OVERHEAD_BYTES > MESSAGE_BYTES_MAX {

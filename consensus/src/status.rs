@@ -117,6 +117,10 @@ pub struct GroupStatus {
     pub applied: LogIndex,
     /// The feature level in force.
     pub level: FeatureLevel,
+    /// The length of the state machine's write-ahead log.
+    pub wal_bytes: u64,
+    /// How often queries waited so that it could begin anew.
+    pub reads_held: u64,
     /// As [`crate::Group::now`].
     pub now: ClusterTime,
     /// All members, by id, set aside ones included.

@@ -107,6 +107,32 @@ impl Context {
         outcome.map_err(group_error)?.map_err(refused)
     }
 
+    /// As [`Context::read`], for a query that looks at many rows: it keeps no query of few rows waiting.
+    ///
+    /// # Errors
+    /// As [`Context::read`].
+    pub(crate) async fn scan<T, Q>(&self, query: Q) -> Result<T, RpcError>
+    where
+        T: Send + 'static,
+        Q: FnOnce(&Connection) -> Result<T, Stop> + Send + 'static,
+    {
+        let outcome = self.group.scan(move |tables| settle(query(tables))).await;
+        outcome.map_err(group_error)?.map_err(refused)
+    }
+
+    /// As [`Context::read_local`], for a query that looks at many rows.
+    ///
+    /// # Errors
+    /// As [`Context::read`].
+    pub(crate) async fn scan_local<T, Q>(&self, query: Q) -> Result<T, RpcError>
+    where
+        T: Send + 'static,
+        Q: FnOnce(&Connection) -> Result<T, Stop> + Send + 'static,
+    {
+        let outcome = self.group.scan_local(move |tables| settle(query(tables))).await;
+        outcome.map_err(group_error)?.map_err(refused)
+    }
+
     /// Runs `query` on what is applied here: on the leader all that it answered for, elsewhere possibly old.
     ///
     /// # Errors

@@ -20,6 +20,11 @@ pub const LEADING: &str = "dbfs_supernode_leading";
 /// Versions released from the trash by this supernode as leader.
 pub const VERSIONS_RELEASED_TOTAL: &str = "dbfs_supernode_versions_released_total";
 
+/// Length of the write-ahead log of the names group's state machine, in bytes.
+pub const WAL_BYTES: &str = "dbfs_supernode_wal_bytes";
+/// How often queries waited so that the write-ahead log could begin anew, since the start.
+pub const READS_HELD: &str = "dbfs_supernode_reads_held";
+
 /// Upper bounds of the buckets of latencies, in seconds.
 const SECONDS_BUCKETS: [f64; 12] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
@@ -36,6 +41,10 @@ pub(crate) struct Metrics {
     pub(crate) clusters_heard: IntGauge,
     /// See [`LEADING`].
     pub(crate) leading: IntGauge,
+    /// See [`WAL_BYTES`].
+    pub(crate) wal_bytes: IntGauge,
+    /// See [`READS_HELD`].
+    pub(crate) reads_held: IntGauge,
     /// See [`VERSIONS_RELEASED_TOTAL`].
     pub(crate) versions_released: IntCounter,
 }
@@ -66,6 +75,8 @@ impl Metrics {
             )?,
             clusters_heard: IntGauge::new(CLUSTERS_HEARD, "clusters heard from lately")?,
             leading: IntGauge::new(LEADING, "whether this supernode leads the names group")?,
+            wal_bytes: IntGauge::new(WAL_BYTES, "length of the state machine's write-ahead log")?,
+            reads_held: IntGauge::new(READS_HELD, "how often queries waited for the write-ahead log")?,
             versions_released: IntCounter::new(VERSIONS_RELEASED_TOTAL, "versions released from the trash")?,
         };
         registry.register(Box::new(metrics.requests.clone()))?;
@@ -74,6 +85,8 @@ impl Metrics {
         registry.register(Box::new(metrics.reply_bytes.clone()))?;
         registry.register(Box::new(metrics.clusters_heard.clone()))?;
         registry.register(Box::new(metrics.leading.clone()))?;
+        registry.register(Box::new(metrics.wal_bytes.clone()))?;
+        registry.register(Box::new(metrics.reads_held.clone()))?;
         registry.register(Box::new(metrics.versions_released.clone()))?;
         Ok(metrics)
     }

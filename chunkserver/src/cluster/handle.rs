@@ -127,6 +127,18 @@ impl Cluster {
             .map_err(|error| group_error(&error))
     }
 
+    /// As [`Cluster::read_local`], for a query that looks at many rows: it keeps no query of few rows waiting.
+    pub(crate) async fn scan_local<T, F>(&self, query: F) -> Result<T, RpcError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.group
+            .scan_local(query)
+            .await
+            .map_err(|error| group_error(&error))
+    }
+
     /// Runs `query` on everything that was acknowledged anywhere before this call.
     pub(crate) async fn read<T, F>(&self, query: F) -> Result<T, RpcError>
     where

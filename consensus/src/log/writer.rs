@@ -123,8 +123,8 @@ impl Writer {
         let flush_committed = batch.quiet || batch.closing.is_some();
         if batch.writes.is_empty() && !(flush_committed && self.committed.is_some()) {
             if batch.quiet && self.untidy {
-                sqlite::checkpoint(&self.connection)?;
-                self.untidy = false;
+                // With a reader in the way the next quiet moment comes.
+                self.untidy = !sqlite::checkpoint(&self.connection)?;
             }
             return Ok(());
         }

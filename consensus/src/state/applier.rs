@@ -23,6 +23,7 @@ use crate::engine::{self, Answer, Entry, Outcome, Payload, SnapshotMeta, Types};
 use crate::machine::{Applying, FeatureLevel, Machine};
 use crate::schema::{self, Kind, Leadership, Position, STATE_FORMAT};
 use crate::sqlite::{self, Sync, failure};
+use crate::state::files::with_suffix;
 use crate::state::snapshot::SnapshotFile;
 use crate::state::{Applied, MemberRow, Shared, all_know, tables};
 
@@ -44,6 +45,8 @@ pub(crate) enum Job {
     Reveal,
     /// Little is going on.
     Quiet,
+    /// The last query has ended, and new ones wait for a checkpoint.
+    Unread,
     Close {
         done: oneshot::Sender<()>,
     },
@@ -142,14 +145,12 @@ impl<M: Machine> Applier<M> {
                 // A transaction that was open has ended with this.
                 Job::Reveal => shared.asked.store(false, Ordering::SeqCst),
                 Job::Quiet if self.untidy && shared.health.reason().is_none() => {
-                    match sqlite::checkpoint(&self.connection) {
-                        Ok(()) => self.untidy = false,
-                        Err(error) => shared
-                            .health
-                            .fail(format!("the state machine's checkpoint: {error}")),
-                    }
+                    self.empty_wal(shared);
                 }
-                Job::Quiet => {}
+                Job::Unread if shared.readers.are_held() && shared.health.reason().is_none() => {
+                    self.empty_wal(shared);
+                }
+                Job::Quiet | Job::Unread => {}
                 Job::Close { done } => {
                     drop(self.connection);
                     let _ = done.send(());
@@ -212,7 +213,40 @@ impl<M: Machine> Applier<M> {
                 .health
                 .fail(format!("the state machine could not be committed: {error}")),
         }
+        self.bound_wal(shared);
         next
+    }
+
+    /// Keeps the WAL below its limit. SQLite begins it anew only when no reader is at work: above the limit new queries
+    /// wait until those under way have ended. Nothing is waited for here.
+    fn bound_wal(&mut self, shared: &Shared) {
+        let path = with_suffix(&shared.files.current(), "-wal");
+        let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        shared.wal_bytes.store(bytes, Ordering::Relaxed);
+        let large = bytes > shared.limits.wal_bytes_max;
+        if large && shared.readers.hold() {
+            self.empty_wal(shared);
+        } else if !large {
+            shared.readers.release();
+        }
+    }
+
+    fn empty_wal(&mut self, shared: &Shared) {
+        let checkpoint = || {
+            let complete = sqlite::checkpoint(&self.connection)?;
+            if complete {
+                shared.wal_bytes.store(0, Ordering::Relaxed);
+            }
+            io::Result::Ok(complete)
+        };
+        match shared.readers.during(checkpoint) {
+            Ok(true) => self.untidy = false,
+            // The end of the last query, the next commit or a quiet moment comes.
+            Ok(false) => {}
+            Err(error) => shared
+                .health
+                .fail(format!("the state machine's checkpoint: {error}")),
+        }
     }
 
     fn install(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile, shared: &Shared) -> io::Result<()> {
@@ -235,6 +269,7 @@ impl<M: Machine> Applier<M> {
         self.membership = membership;
         let (applied, members) = self.standing()?;
         shared.readers.move_to(path);
+        shared.readers.release();
         shared.visible.send_replace(applied.log_id.map(|id| id.index()));
         shared.durable.store(applied.index().get(), Ordering::SeqCst);
         shared.members.send_replace(members);

@@ -12,6 +12,7 @@
 
 mod applier;
 mod files;
+mod gate;
 mod outgoing;
 mod readers;
 mod snapshot;
@@ -35,12 +36,12 @@ use crate::health::Health;
 use crate::log::blocking;
 use crate::machine::{FeatureLevel, Machine};
 use crate::schema::{self, Leadership};
-use crate::settings::Settings;
+use crate::settings::{Limits, Settings};
 use crate::sqlite::failure;
 use crate::state::applier::{Applier, Job};
 pub(crate) use crate::state::files::Files;
 pub(crate) use crate::state::outgoing::{Outgoing, Transfers};
-pub(crate) use crate::state::readers::Readers;
+pub(crate) use crate::state::readers::{Lane, Readers};
 pub(crate) use crate::state::snapshot::{Scratch, SnapshotFile, check_space, digest_of};
 
 /// Batches waiting for the applying thread.
@@ -75,6 +76,9 @@ pub(crate) struct Shared {
     opened: watch::Sender<u64>,
     /// Weak, so that the thread ends when the last handle is dropped.
     jobs: mpsc::WeakSender<Job>,
+    /// The length of the WAL after the last commit.
+    pub(crate) wal_bytes: AtomicU64,
+    limits: Limits,
     /// The committed members, by id.
     pub(crate) members: watch::Sender<Arc<[MemberRow]>>,
     pub(crate) durable: Arc<AtomicU64>,
@@ -138,13 +142,14 @@ impl StateMachine {
         files.sync_current()?;
         let (applied, members) = applier.standing()?;
         durable.store(applied.index().get(), Ordering::SeqCst);
-        let readers = Readers::new(
-            files.current(),
-            settings.limits.readers,
-            settings.timings,
-            settings.clock.clone(),
-        );
         let (jobs, waiting) = mpsc::channel(JOBS_WAITING_MAX);
+        let to_ask = jobs.downgrade();
+        let readers = Readers::new(files.current(), settings, move || {
+            if let Some(jobs) = to_ask.upgrade() {
+                // Behind a full queue a commit comes, and that tries a checkpoint as well.
+                let _ = jobs.try_send(Job::Unread);
+            }
+        });
         let shared = Arc::new(Shared {
             files,
             readers,
@@ -153,6 +158,8 @@ impl StateMachine {
             opened: watch::Sender::new(0),
             jobs: jobs.downgrade(),
             position: watch::Sender::new(applied),
+            wal_bytes: AtomicU64::new(0),
+            limits: settings.limits,
             members: watch::Sender::new(members),
             durable,
             health,

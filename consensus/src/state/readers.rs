@@ -1,4 +1,7 @@
 //! Connections that only read: a bounded number, each query limited in time, each query on one snapshot of the tables.
+//!
+//! Queries of a few rows and scans have places of their own, so that no scan keeps a look at one row waiting. Where the
+//! write-ahead log is too long, new queries wait for a moment at a gate (`gate.rs`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,17 +12,29 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use crate::error::Error;
-use crate::settings::Timings;
+use crate::settings::{Settings, Timings};
 use crate::sqlite;
+use crate::state::gate::Gate;
 
 /// SQLite's instructions between two looks at the clock.
 const STEPS_PER_LOOK: i32 = 10_000;
 
+/// What a query looks at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lane {
+    /// Rows that it finds by their keys.
+    Rows,
+    /// Many rows in a row.
+    Scan,
+}
+
 pub(crate) struct Readers {
-    slots: Arc<Semaphore>,
+    rows: Arc<Semaphore>,
+    scans: Arc<Semaphore>,
     pool: Arc<Mutex<Pool>>,
     timings: Timings,
     clock: Clock,
+    gate: Arc<Gate>,
 }
 
 struct Pool {
@@ -28,15 +43,18 @@ struct Pool {
 }
 
 impl Readers {
-    pub(crate) fn new(path: PathBuf, count: usize, timings: Timings, clock: Clock) -> Self {
+    /// Queries on the file at `path`. `ask` asks for a checkpoint.
+    pub(crate) fn new(path: PathBuf, settings: &Settings, ask: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
-            slots: Arc::new(Semaphore::new(count)),
+            rows: Arc::new(Semaphore::new(settings.limits.readers)),
+            scans: Arc::new(Semaphore::new(settings.limits.scanners)),
             pool: Arc::new(Mutex::new(Pool {
                 path,
                 idle: Vec::new(),
             })),
-            timings,
-            clock,
+            timings: settings.timings,
+            clock: settings.clock.clone(),
+            gate: Arc::new(Gate::new(settings.clock.clone(), ask)),
         }
     }
 
@@ -49,16 +67,57 @@ impl Readers {
 
     /// No more queries.
     pub(crate) fn close(&self) {
-        self.slots.close();
+        self.rows.close();
+        self.scans.close();
         self.pool.lock().idle.clear();
     }
 
-    pub(crate) async fn run<T, F>(&self, query: F) -> Result<T, Error>
+    /// Keeps new queries waiting for a moment, unless that led to nothing a short while ago; whether they wait.
+    pub(crate) fn hold(&self) -> bool {
+        self.gate.hold()
+    }
+
+    /// Whether new queries wait.
+    pub(crate) fn are_held(&self) -> bool {
+        self.gate.is_held()
+    }
+
+    /// Runs `checkpoint`, which says whether it was complete. Lets queries go on if it was, or if none was in its way.
+    pub(crate) fn during<E>(&self, checkpoint: impl FnOnce() -> Result<bool, E>) -> Result<bool, E> {
+        let clear = self.gate.is_clear();
+        let complete = checkpoint()?;
+        match complete {
+            true => self.gate.release(),
+            false if clear => self.gate.give_up(),
+            false => {}
+        }
+        Ok(complete)
+    }
+
+    /// Queries go on.
+    pub(crate) fn release(&self) {
+        self.gate.release();
+    }
+
+    /// How often queries were held.
+    pub(crate) fn holds(&self) -> u64 {
+        self.gate.holds()
+    }
+
+    pub(crate) async fn run<T, F>(&self, lane: Lane, query: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let slot = Arc::clone(&self.slots).acquire_owned();
+        let slots = match lane {
+            Lane::Rows => &self.rows,
+            Lane::Scan => &self.scans,
+        };
+        let slot = async {
+            let slot = Arc::clone(slots).acquire_owned().await?;
+            // In this order: the gate counts queries that are at work.
+            Ok::<_, tokio::sync::AcquireError>((self.gate.pass().await, slot))
+        };
         let slot = match self.clock.timeout(self.timings.read_timeout, slot).await {
             Some(Ok(slot)) => slot,
             Some(Err(_)) => return Err(Error::Closed),

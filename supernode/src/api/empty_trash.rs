@@ -35,7 +35,7 @@ pub(super) async fn handle(call: Call, request: wire::EmptyRequest) -> Result<wi
     while let Some(before) = next {
         let asked = path.clone();
         let found: Found = context
-            .read(move |tables| look(tables, session.user(tables)?.caller(), &asked, before))
+            .scan(move |tables| look(tables, session.user(tables)?.caller(), &asked, before))
             .await?;
         next = found.next;
         if found.ids.is_empty() {

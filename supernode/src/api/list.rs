@@ -10,6 +10,7 @@ use crate::context::{Context, refused};
 use crate::core::page;
 use crate::core::refusal::Refusal;
 use crate::store::read::list::{Listing, flat, recursive};
+use crate::store::read::walk::Budget;
 
 pub(super) async fn handle(call: Call, request: wire::ListRequest) -> Result<wire::ListReply, RpcError> {
     let context = &call.context;
@@ -17,16 +18,16 @@ pub(super) async fn handle(call: Call, request: wire::ListRequest) -> Result<wir
     let path = show::path(&request.path)?;
     let position = page::position(&request.page_token).map_err(refused)?;
     let limit = page_limit(context, request.limit)?;
-    let rows_max = context.config.limits.page_rows_max;
+    let (rows_max, clock) = (context.config.limits.page_rows_max, context.clock.clone());
     let page = context
-        .read(move |tables| {
+        .scan(move |tables| {
             let caller = session.user(tables)?.caller();
             let asked = Listing {
                 path: &path,
                 prefix: &request.prefix,
                 position: position.as_deref(),
                 limit,
-                rows_max,
+                budget: Budget::from_now(rows_max, &clock),
                 directories: request.directories,
             };
             if request.recursive {

@@ -32,7 +32,7 @@ pub(super) async fn handle(call: Call, request: wire::ListRequest) -> Result<wir
     let rows_max = context.config.limits.page_rows_max;
     let now = context.now();
     let page = context
-        .read(move |tables| {
+        .scan(move |tables| {
             let asked = Asked {
                 path: &path,
                 before,

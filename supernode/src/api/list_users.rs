@@ -16,7 +16,7 @@ pub(super) async fn handle(call: Call, _: wire::ListUsersRequest) -> Result<wire
     let session = Session::of(&call).await?;
     let users = call
         .context
-        .read(move |tables| {
+        .scan(move |tables| {
             let caller = session.user(tables)?;
             if check(caller.caller(), Ask::Administer("list all users")).is_err() {
                 return Ok(vec![caller]);

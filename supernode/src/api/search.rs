@@ -12,6 +12,7 @@ use crate::context::refused;
 use crate::core::page;
 use crate::core::refusal::Refusal;
 use crate::store::read::search::{Query, search};
+use crate::store::read::walk::Budget;
 
 pub(super) async fn handle(call: Call, request: wire::SearchRequest) -> Result<wire::SearchReply, RpcError> {
     let context = &call.context;
@@ -21,9 +22,9 @@ pub(super) async fn handle(call: Call, request: wire::SearchRequest) -> Result<w
         .map_err(|error| refused(Refusal::invalid("E_PATTERN", error.to_string())))?;
     let position = page::position(&request.page_token).map_err(refused)?;
     let limit = page_limit(context, request.limit)?;
-    let rows_max = context.config.limits.page_rows_max;
+    let (rows_max, clock) = (context.config.limits.page_rows_max, context.clock.clone());
     let page = context
-        .read(move |tables| {
+        .scan(move |tables| {
             let caller = session.user(tables)?.caller();
             let query = Query {
                 path: &path,
@@ -33,7 +34,7 @@ pub(super) async fn handle(call: Call, request: wire::SearchRequest) -> Result<w
                 newer_wall_millis: request.newer_wall_millis,
                 position: position.as_deref(),
                 limit,
-                rows_max,
+                budget: Budget::from_now(rows_max, &clock),
             };
             search(tables, caller, &query)
         })

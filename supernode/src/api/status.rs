@@ -41,7 +41,7 @@ pub(super) async fn handle(call: Call, _: wire::StatusRequest) -> Result<wire::S
     {
         return Err(error);
     }
-    let facts = context.read_local(move |tables| look(tables, session)).await?;
+    let facts = context.scan_local(move |tables| look(tables, session)).await?;
     let mut heard = context.board.all(context.policy());
     let clusters = facts
         .clusters

@@ -16,6 +16,10 @@ pub(super) async fn run(context: Arc<Context>) {
             leading_before = leadership.is_some();
             tracing::info!(leading = leading_before, "names group leadership changed");
         }
+        let status = context.group.status();
+        let shown = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        context.metrics.wal_bytes.set(shown(status.wal_bytes));
+        context.metrics.reads_held.set(shown(status.reads_held));
         let heard = match leadership {
             Some(epoch) => {
                 context.board.enter(epoch);

@@ -99,7 +99,7 @@ async fn forget(context: &Context, epoch: Epoch) -> Result<(), RpcError> {
         let open = context.sessions.oldest_key(epoch);
         let wanted = dedupe::wanted(context.now(), window, open);
         let (sessions, replies, raised, last) = context
-            .read_local(move |tables| {
+            .scan_local(move |tables| {
                 let sessions = forgettable(tables, wanted, ROWS_PER_STEP)?;
                 let replies = replies_before(tables, wanted)?;
                 let raised = keys_refused_before(tables)?;

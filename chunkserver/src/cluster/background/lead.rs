@@ -50,7 +50,9 @@ async fn next_epoch(
     last: Epoch,
 ) -> Option<Epoch> {
     loop {
-        match status.borrow_and_update().epoch {
+        let now = status.borrow_and_update().clone();
+        cluster.metrics.group(&now);
+        match now.epoch {
             Some(epoch) if epoch > last => return Some(epoch),
             Some(_) => cluster.group.begin_again(),
             None => {}
@@ -102,7 +104,12 @@ async fn hold(
     start(&mut loops, over, parts(), silence::run);
     start(&mut loops, over, parts(), openings::run);
     start(&mut loops, over, parts(), keys::run);
-    while status.borrow_and_update().epoch == Some(leadership.epoch) {
+    loop {
+        let now = status.borrow_and_update().clone();
+        cluster.metrics.group(&now);
+        if now.epoch != Some(leadership.epoch) {
+            return;
+        }
         tokio::select! {
             changed = status.changed() => if changed.is_err() { return },
             ended = loops.join_next() => {

@@ -35,7 +35,7 @@ pub(super) async fn run(cluster: Arc<Cluster>, leadership: Arc<Leadership>) {
 async fn round(cluster: &Cluster, leadership: &Leadership) -> Result<bool, RpcError> {
     let now = cluster.group.now();
     let (stopped, to_mark, to_judge, left_behind) = cluster
-        .read_local(move |connection| {
+        .scan_local(move |connection| {
             Ok((
                 crate::cluster::store::counters::reclaim_stopped(connection)?,
                 reclaim::to_mark(connection, VERSIONS_PER_COMMAND_MAX)?,

@@ -56,7 +56,7 @@ async fn abandon(cluster: &Cluster, leadership: &Leadership) -> Result<(), RpcEr
     }
     let before = ClusterTime::from_millis(since);
     let mut silent: Vec<UploadId> = cluster
-        .read_local(move |connection| uploads::silent(connection, before, UPLOADS_PER_COMMAND_MAX as u32))
+        .scan_local(move |connection| uploads::silent(connection, before, UPLOADS_PER_COMMAND_MAX as u32))
         .await?;
     silent.retain(|upload| !leadership.uploads.is_touched(*upload));
     if silent.is_empty() {
@@ -84,7 +84,7 @@ async fn forget(cluster: &Cluster, leadership: &Leadership) -> Result<(), RpcErr
     let before = cluster.group.now().as_millis().saturating_sub(memory);
     let time = ClusterTime::from_millis(before);
     let due = cluster
-        .read_local(move |connection| uploads::ended_before(connection, time, UPLOADS_PER_COMMAND_MAX as u32))
+        .scan_local(move |connection| uploads::ended_before(connection, time, UPLOADS_PER_COMMAND_MAX as u32))
         .await?;
     if due.is_empty() {
         return Ok(());

@@ -5,7 +5,7 @@ use common::path::RemotePath;
 use rusqlite::{Connection, params};
 
 use super::entry::{self, Entry, FILE_COLUMNS, FILE_JOINS, File, Kind};
-use super::walk::{Bound, Start, Step, Walk};
+use super::walk::{Bound, Budget, Start, Step, Walk};
 use crate::core::page;
 use crate::core::permission::Caller;
 use crate::core::refusal::Refusal;
@@ -28,8 +28,8 @@ pub(crate) struct Listing<'a> {
     pub(crate) position: Option<&'a str>,
     /// Entries of a page.
     pub(crate) limit: usize,
-    /// Rows that may be read for a page.
-    pub(crate) rows_max: u32,
+    /// What may be spent on a page.
+    pub(crate) budget: Budget,
 }
 
 /// A page ends early when its entries weigh more than this, so that a reply stays well below what callers take.
@@ -77,7 +77,13 @@ pub(super) fn start(connection: &Connection, caller: Caller, path: &RemotePath) 
 /// All files (and, where asked for, directories) below the path, in order of their whole paths.
 pub(crate) fn recursive(connection: &Connection, caller: Caller, asked: &Listing<'_>) -> Result<Page, Stop> {
     let start = start(connection, caller, asked.path)?;
-    let mut walk = Walk::new(connection, start, asked.prefix, asked.position, asked.rows_max)?;
+    let mut walk = Walk::new(
+        connection,
+        start,
+        asked.prefix,
+        asked.position,
+        asked.budget.clone(),
+    )?;
     if asked.directories {
         walk = walk.with_directories();
     }

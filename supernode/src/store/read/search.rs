@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::entry::{Entry, File};
 use super::list::{Page, join, start};
-use super::walk::{Step, Walk};
+use super::walk::{Budget, Step, Walk};
 use crate::core::page;
 use crate::core::permission::Caller;
 use crate::core::refusal::Refusal;
@@ -30,8 +30,8 @@ pub(crate) struct Query<'a> {
     pub(crate) position: Option<&'a str>,
     /// Entries of a page.
     pub(crate) limit: usize,
-    /// Rows that may be read for a page.
-    pub(crate) rows_max: u32,
+    /// What may be spent on a page.
+    pub(crate) budget: Budget,
 }
 
 impl Query<'_> {
@@ -48,7 +48,7 @@ impl Query<'_> {
 /// One page of what matches.
 pub(crate) fn search(connection: &Connection, caller: Caller, query: &Query<'_>) -> Result<Page, Stop> {
     let start = start(connection, caller, query.path)?;
-    let mut walk = Walk::new(connection, start, "", query.position, query.rows_max)?;
+    let mut walk = Walk::new(connection, start, "", query.position, query.budget.clone())?;
     let mut page = Page::default();
     while page.has_room(query.limit) {
         match walk.step()? {

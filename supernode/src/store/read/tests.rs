@@ -14,6 +14,7 @@ use super::search::{Query, search};
 use super::totals::{Total, below, installation};
 use super::trash;
 use super::uploads::{forgettable, get};
+use super::walk::{Budget, Start, Step, Walk};
 use crate::core::page;
 use crate::core::permission::Caller;
 use crate::core::refusal::Refusal;
@@ -45,7 +46,7 @@ fn list_all(bench: &Bench, user: &str, at: &str, prefix: &str, lister: Lister, l
             prefix,
             position: position.as_deref(),
             limit,
-            rows_max: 500,
+            budget: Budget::rows(500),
             directories: false,
         };
         let page = lister(&bench.tables, bench.as_caller(user), &asked).unwrap();
@@ -146,7 +147,7 @@ fn heavy_pages_end_early() {
             prefix: "",
             position: None,
             limit: 1000,
-            rows_max: 5000,
+            budget: Budget::rows(5000),
             directories: false,
         };
         let page = lister(&bench.tables, bench.as_caller("ada"), &asked).unwrap();
@@ -164,7 +165,7 @@ fn a_page_goes_on_whatever_changed_in_between() {
         prefix: "",
         position,
         limit: 4,
-        rows_max: 500,
+        budget: Budget::rows(500),
         directories: false,
     };
     let first = recursive(&bench.tables, bench.as_caller("ada"), &asked(None)).unwrap();
@@ -252,7 +253,7 @@ fn directories_keep_metadata() {
         prefix: "f",
         position: None,
         limit: 10,
-        rows_max: 500,
+        budget: Budget::rows(500),
         directories: true,
     };
     for lister in [flat as Lister, recursive] {
@@ -279,7 +280,7 @@ fn only_visible_buckets_are_listed_searched_or_guessed() {
         prefix: "",
         position: Some("bob/"),
         limit: 10,
-        rows_max: 500,
+        budget: Budget::rows(500),
         directories: false,
     };
     let page = recursive(&bench.tables, bench.as_caller("ada"), &forged).unwrap();
@@ -310,7 +311,7 @@ fn search_all(bench: &Bench, user: &str, at: &str, pattern: &str, rows_max: u32)
             newer_wall_millis: None,
             position: position.as_deref(),
             limit: 2,
-            rows_max,
+            budget: Budget::rows(rows_max),
         };
         let page = search(&bench.tables, bench.as_caller(user), &query).unwrap();
         all.extend(page.entries.into_iter().map(|entry| entry.path));
@@ -380,7 +381,7 @@ fn searches_know_size_and_time() {
             newer_wall_millis,
             position: None,
             limit: 10,
-            rows_max: 100,
+            budget: Budget::rows(100),
         };
         let page = search(&bench.tables, bench.as_caller("ada"), &query).unwrap();
         page.entries
@@ -544,4 +545,37 @@ fn the_trash_shows_the_newest_first_and_only_to_its_owner() {
     // What is due is no longer offered.
     bench.now += KEEP_MILLIS - 2_000;
     assert_eq!(paths(&bench, "ada", "/ada", 10), ["/ada/b/d"]);
+}
+
+#[test]
+fn a_walk_whose_time_is_up_goes_on_from_where_it_stands() {
+    let mut bench = Bench::new();
+    let all = ["ada/a", "ada/b/1", "ada/b/2", "ada/c/d/e", "bob/x"];
+    for name in all {
+        let user = name.split('/').next().unwrap();
+        bench.put(user, &format!("/{name}"));
+    }
+    let (mut seen, mut position) = (Vec::new(), None::<String>);
+    for _ in 0..100 {
+        let start = Start::Buckets(None);
+        let budget = Budget::of_no_time();
+        let mut walk = Walk::new(&bench.tables, start, "", position.as_deref(), budget).unwrap();
+        let before = seen.len();
+        loop {
+            match walk.step().unwrap() {
+                Step::File(path, _) => {
+                    seen.push(path);
+                    assert!(seen.len() <= before + 1, "it went on after its time was up");
+                }
+                Step::Directory(..) | Step::Unnameable(_) => {}
+                Step::Paused => break,
+                Step::End => {
+                    assert_eq!(seen, all);
+                    return;
+                }
+            }
+        }
+        position = Some(walk.position().to_owned());
+    }
+    panic!("the pages come to no end");
 }

@@ -1,16 +1,19 @@
 //! All files below a directory, in order of their whole paths, from any position on.
 //!
 //! Invariants: paths come strictly in byte order, so that a position (the last path seen) is all that a next page
-//! needs, whatever changed in between; and a walk reads at most so many rows, after which it says where it stands (P10).
+//! needs, whatever changed in between; and a walk reads at most so many rows and takes so much time, after which it says
+//! where it stands (P10).
 //! In every directory the files (by name) and the directories (by name and slash) are merged; that is path order,
 //! because a directory's content begins with its name and a slash.
 //!
 //! Not owned: who may see what, except above the buckets, where only those of one owner are looked at (P9).
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use common::ids::{DirectoryId, UserId};
 use common::path::PATH_BYTES_MAX;
+use common::time::{Clock, Moment};
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
 use super::entry::{FILE_COLUMNS, FILE_JOINS, File};
@@ -32,6 +35,48 @@ pub(crate) enum Start {
     Buckets(Option<UserId>),
 }
 
+/// How long one scan may go on before it says where it stands: others wait for its place.
+const SCAN_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// How much a walk may do.
+#[derive(Clone, Debug)]
+pub(crate) struct Budget {
+    /// Rows that it may read.
+    rows: u32,
+    /// When it has to pause.
+    deadline: Option<(Clock, Moment)>,
+}
+
+impl Budget {
+    /// Of `rows`, however long they take.
+    #[cfg(test)]
+    pub(crate) const fn rows(rows: u32) -> Self {
+        Self { rows, deadline: None }
+    }
+
+    /// Of `rows`, and of as much time as one scan may take from now on.
+    pub(crate) fn from_now(rows: u32, clock: &Clock) -> Self {
+        Self {
+            rows,
+            deadline: Some((clock.clone(), clock.moment() + SCAN_TIME_MAX)),
+        }
+    }
+
+    /// Whose time is up from the beginning.
+    #[cfg(test)]
+    pub(crate) fn of_no_time() -> Self {
+        Self {
+            rows: u32::MAX,
+            deadline: Some((Clock::real(), Moment::default())),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let deadline = self.deadline.as_ref();
+        deadline.is_some_and(|(clock, until)| clock.moment() >= *until)
+    }
+}
+
 /// The next thing a walk finds.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -41,7 +86,7 @@ pub(crate) enum Step {
     Directory(String, DirectoryId),
     /// Something here has a path that no request can name, so that it cannot be shown: the path, cut short.
     Unnameable(String),
-    /// As many rows as were allowed have been read: go on from [`Walk::position`].
+    /// As many rows as were allowed have been read, or the time is up: go on from [`Walk::position`].
     Paused,
     /// There is nothing more.
     End,
@@ -52,7 +97,7 @@ pub(crate) struct Walk<'c> {
     connection: &'c Connection,
     frames: Vec<Frame>,
     prefix: String,
-    rows_left: u32,
+    budget: Budget,
     position: String,
     /// Whether the position has changed: a walk does not pause before, so that pages always come to an end.
     moved: bool,
@@ -106,21 +151,21 @@ impl Bound {
 }
 
 impl<'c> Walk<'c> {
-    /// Files below `start` whose path there begins with `prefix`, those after `position` (of an earlier walk). Reads at
-    /// most `rows_max` rows.
+    /// Files below `start` whose path there begins with `prefix`, those after `position` (of an earlier walk). Stays
+    /// within `budget`.
     pub(crate) fn new(
         connection: &'c Connection,
         start: Start,
         prefix: &str,
         position: Option<&str>,
-        rows_max: u32,
+        budget: Budget,
     ) -> rusqlite::Result<Self> {
         let from = Bound::new(prefix, position);
         let mut walk = Self {
             connection,
             frames: Vec::new(),
             prefix: prefix.to_owned(),
-            rows_left: rows_max,
+            budget,
             position: from.text().to_owned(),
             moved: false,
             directories: false,
@@ -147,7 +192,7 @@ impl<'c> Walk<'c> {
         let mut rest = from.text();
         while let Some((name, below)) = rest.split_once('/') {
             let key = format!("{name}/");
-            self.rows_left = self.rows_left.saturating_sub(1);
+            self.budget.rows = self.budget.rows.saturating_sub(1);
             let Some(child) = self.child(source, name)? else {
                 self.frames.push(Frame::new(source, base, Bound::From(key)));
                 return Ok(());
@@ -169,6 +214,9 @@ impl<'c> Walk<'c> {
     /// The next file.
     pub(crate) fn step(&mut self) -> rusqlite::Result<Step> {
         loop {
+            if self.moved && self.budget.is_over() {
+                return Ok(Step::Paused);
+            }
             let Some(mut frame) = self.frames.pop() else {
                 return Ok(Step::End);
             };
@@ -222,7 +270,7 @@ impl<'c> Walk<'c> {
             Found::Directory(_, id) => {
                 let shown = self.directories && inside;
                 let step = shown.then(|| Step::Directory(path.trim_end_matches('/').to_owned(), id));
-                self.rows_left = self.rows_left.saturating_sub(u32::from(shown));
+                self.budget.rows = self.budget.rows.saturating_sub(u32::from(shown));
                 self.frames
                     .push(Frame::new(Start::Directory(id), path, Bound::From(String::new())));
                 step
@@ -234,7 +282,7 @@ impl<'c> Walk<'c> {
     fn fill(&mut self, frame: &mut Frame) -> rusqlite::Result<bool> {
         let lacks_files = frame.files.is_empty() && frame.files_after.is_some();
         let lacks_directories = frame.directories.is_empty() && frame.directories_after.is_some();
-        if (lacks_files || lacks_directories) && self.rows_left == 0 && self.moved {
+        if (lacks_files || lacks_directories) && self.budget.rows == 0 && self.moved {
             return Ok(false);
         }
         if frame.files.is_empty()
@@ -257,7 +305,7 @@ impl<'c> Walk<'c> {
     /// Counts `rows`; where the next ones begin, if there can be any.
     fn charge<T>(&mut self, rows: &[T], name: impl Fn(&T) -> &String) -> Option<Bound> {
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-        self.rows_left = self.rows_left.saturating_sub(count.max(1));
+        self.budget.rows = self.budget.rows.saturating_sub(count.max(1));
         let full = count >= ROWS_PER_FETCH;
         rows.last()
             .filter(|_| full)

@@ -10,6 +10,7 @@ use proto::names_log::v1::command::Body as Command;
 use crate::store::apply::fixture::{ALPHA, Bench, KEEP_MILLIS};
 use crate::store::read::list::{Listing, recursive};
 use crate::store::read::totals::installation;
+use crate::store::read::walk::Budget;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -182,7 +183,7 @@ fn listed(bench: &Bench) -> u64 {
         directories: false,
         position: None,
         limit: 1000,
-        rows_max: 10_000,
+        budget: Budget::rows(10_000),
     };
     let page = recursive(&bench.tables, bench.as_caller("root"), &asked).unwrap();
     assert_eq!(page.token, "");
@@ -276,7 +277,7 @@ fn no_command_makes_a_path_that_cannot_be_named() {
         directories: false,
         position: None,
         limit: 1000,
-        rows_max: 10_000,
+        budget: Budget::rows(10_000),
     };
     let told = recursive(&bench.tables, bench.as_caller("ada"), &asked).unwrap_err();
     let crate::store::apply::Stop::Refused(told) = told else {

@@ -13,6 +13,7 @@ use crate::store::counter::Counter;
 use crate::store::read::entry::stat;
 use crate::store::read::list::{Listing, recursive};
 use crate::store::read::totals::installation;
+use crate::store::read::walk::Budget;
 use crate::store::{below, bucket, cluster, key, lost, session, trash, user, version};
 
 /// Columns by which rows are found: with another value there the row is another one, or none.
@@ -107,7 +108,7 @@ fn read_everything(tables: &Connection) -> Result<(), Stop> {
             directories: true,
             position: None,
             limit: 100,
-            rows_max: 1000,
+            budget: Budget::rows(1000),
         };
         recursive(tables, one.caller(), &listed)?;
     }

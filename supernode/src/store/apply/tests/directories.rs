@@ -6,10 +6,17 @@ use proto::names_log::v1::reply::Body as Reply;
 
 use crate::store::apply::fixture::Bench;
 use crate::store::read::entry::stat;
-use crate::store::read::walk::{Start, Step, Walk};
+use crate::store::read::walk::{Budget, Start, Step, Walk};
 
 fn all_files(bench: &Bench) -> Vec<String> {
-    let mut walk = Walk::new(&bench.tables, Start::Buckets(None), "", None, 100_000).unwrap();
+    let mut walk = Walk::new(
+        &bench.tables,
+        Start::Buckets(None),
+        "",
+        None,
+        Budget::rows(100_000),
+    )
+    .unwrap();
     let mut found = Vec::new();
     while let Step::File(path, _) = walk.step().unwrap() {
         found.push(format!("/{path}"));

@@ -7,6 +7,7 @@ use proptest::{prop_assert_eq, proptest};
 
 use crate::store::apply::fixture::Bench;
 use crate::store::read::list::{Listing, flat, recursive};
+use crate::store::read::walk::Budget;
 
 /// A file by its version, or a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +173,7 @@ fn pages(bench: &Bench, path: &str, deep: bool, limit: usize) -> Vec<(String, u6
             prefix: "",
             position: position.as_deref(),
             limit,
-            rows_max: 1000,
+            budget: Budget::rows(1000),
             directories: false,
         };
         let page = if deep {
