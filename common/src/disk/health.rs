@@ -86,9 +86,13 @@ fn fault(error: &io::Error) -> Fault {
     }
 }
 
-/// Whether a read failed because the bytes themselves cannot be had: a bad sector, not a lack of memory or access.
+/// Whether a read failed because the bytes themselves cannot be had: a bad sector, not a lack of memory or access, and not
+/// a device that is gone with everything on it.
 pub(super) fn is_of_medium(error: &io::Error) -> bool {
-    fault(error) == Fault::Medium
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG | libc::EILSEQ | libc::ENODATA | libc::EREMOTEIO)
+    )
 }
 
 /// The standing of one disk.
@@ -278,6 +282,9 @@ mod tests {
             libc::EACCES,
             libc::ESTALE,
             libc::EINTR,
+            libc::EROFS,
+            libc::ENODEV,
+            libc::ENXIO,
         ] {
             assert!(!is_of_medium(&os(code)), "{code}");
         }
