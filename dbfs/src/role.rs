@@ -44,16 +44,7 @@ pub(crate) async fn supernode(context: &Context, args: Args) -> Result<(), Failu
     let own = config.supernode.clone();
     own.validate().map_err(|error| refused(&error))?;
     check_identity(&own.identity_dir)?;
-    let registry = Registry::new();
-    let standing = Standing::default();
-    metrics::serve(
-        &config.metrics,
-        &registry,
-        &standing,
-        &context.seams,
-        &context.shutdown,
-    )
-    .await?;
+    let (registry, standing) = observe(context, &config).await?;
     let seams = supernode::Seams {
         clock: context.seams.clock.clone(),
         random: context.seams.random.clone(),
@@ -68,6 +59,20 @@ pub(crate) async fn supernode(context: &Context, args: Args) -> Result<(), Failu
         .map_err(|error| ended("supernode", error.kind(), &error))
 }
 
+/// Serves the metrics and health answers of a role that begins.
+async fn observe(context: &Context, config: &Config) -> Result<(Registry, Standing), Failure> {
+    let (registry, standing) = (Registry::new(), Standing::default());
+    metrics::serve(
+        &config.metrics,
+        &registry,
+        &standing,
+        &context.seams,
+        &context.shutdown,
+    )
+    .await?;
+    Ok((registry, standing))
+}
+
 /// Runs a chunkserver.
 ///
 /// # Errors
@@ -78,16 +83,7 @@ pub(crate) async fn chunkserver(context: &Context, args: Args) -> Result<(), Fai
     let own = config.chunkserver.clone();
     own.validate().map_err(|error| refused(&error))?;
     check_identity(&own.identity_dir)?;
-    let registry = Registry::new();
-    let standing = Standing::default();
-    metrics::serve(
-        &config.metrics,
-        &registry,
-        &standing,
-        &context.seams,
-        &context.shutdown,
-    )
-    .await?;
+    let (registry, standing) = observe(context, &config).await?;
     let seams = chunkserver::Seams {
         clock: context.seams.clock.clone(),
         random: context.seams.random.clone(),
